@@ -85,7 +85,7 @@ class MissingPackageError(SpikeloopError, ImportError):
     @classmethod
     def needs(cls, purpose: str, package: str, extra: str) -> MissingPackageError:
         """Build the error for an optional `package` that the `extra` of Spikeloop brings."""
-        return cls(f"{purpose} needs {package}, which is not installed: pip install \"spikeloop[{extra}]\"")
+        return cls(f'{purpose} needs {package}, which is not installed: pip install "spikeloop[{extra}]"')
 
 
 class PreflightError(SpikeloopError):

@@ -75,7 +75,9 @@ def finite(values: object, name: str) -> FloatArray:
         raise InvalidInputError(f"The {name} are not numbers: {error}.") from None
     if not np.isfinite(array).all():
         count = int(array.size - np.isfinite(array).sum())
-        raise InvalidInputError(f"{count} of {array.size} values of the {name} are NaN or infinite; all must be finite.")
+        raise InvalidInputError(
+            f"{count} of {array.size} values of the {name} are NaN or infinite; all must be finite."
+        )
     return array
 
 

@@ -1,0 +1,127 @@
+"""What a target must offer: a backend opens sessions, a session runs windows.
+
+A backend registers by name under the entry point group ``spikeloop.backends`` and is loaded when a profile names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingPackageError, UnknownNameError
+from ..hardware_profiles.profile import Profile
+from ..models.network import Network
+from ..models.stimulus import FloatArray, Stimulus
+from .deployment import Deployment
+from .findings import Finding
+
+ENTRY_POINTS = "spikeloop.backends"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a window is to keep besides the last layer's potential.
+
+    Spikes of an output layer that fires are always kept: the decoder needs them.
+    """
+
+    spikes: bool = False
+    potentials: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readout:
+    """What a session holds after the steps run so far.
+
+    Attributes
+    ----------
+    potentials : float64 [n, n_out]
+        The last layer's.
+    output_raster : bool [n, steps, n_out], or None where the output layer does not fire
+    rasters : tuple of bool [n, steps, neurons], one per spiking layer; None unless recorded
+        ``raster[i, t, j]``: neuron j fired in step t.
+    traces : tuple of float64 [n, steps, neurons], one per layer; None unless recorded
+        The potential after the update of each step.
+    """
+
+    potentials: FloatArray
+    output_raster: NDArray[np.bool_] | None = None
+    rasters: tuple[NDArray[np.bool_], ...] | None = None
+    traces: tuple[FloatArray, ...] | None = None
+
+
+class Session(Protocol):
+    """An open deployment. One window is: `reset`, `inject`, `run` (once, or in parts), `read`.
+
+    Every window starts from the Network's initial state, whatever came before; a session may be left in the middle of
+    a window. Used out of order or after `close`, it raises `SessionStateError`.
+    """
+
+    @property
+    def max_batch(self) -> int | None:
+        """Samples that one window can hold; None: any number."""
+
+    def reset(self) -> None:
+        """End the window before."""
+
+    def inject(self, stimulus: Stimulus, recording: Recording = ...) -> None:
+        """Set the window's input and what to record of it."""
+
+    def run(self, steps: int) -> None:
+        """Advance by `steps` steps of the Network."""
+
+    def read(self) -> Readout:
+        """What is there after the steps run so far."""
+
+    def close(self) -> None:
+        """Give the target back. Closing twice does nothing."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A kind of target."""
+
+    # What this target cannot do: (the name of a conformance check, the reason).
+    cannot: tuple[tuple[str, str], ...]
+
+    def preflight(self, network: Network, profile: Profile) -> list[Finding]:
+        """What speaks against (errors), or should be known of, running `network` under `profile`. Needs no target."""
+
+    def plan(self, network: Network, profile: Profile) -> Deployment:
+        """Say what the target will get. Called only where the preflight found no error. Needs no target."""
+
+    def open(self, deployment: Deployment, seed: int) -> Session:
+        """Take the target and build the deployment on it; `seed` is for targets that draw random numbers."""
+
+
+def backends() -> dict[str, str]:
+    """The registered backends: name -> where it is."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def backend(name: str) -> Backend:
+    """Load the backend `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If none is registered under that name.
+    MissingPackageError
+        If the package that brings it cannot be imported.
+    """
+    known = {"reference": "spikeloop.deploy.reference:ReferenceBackend", "nest": "spikeloop.deploy.nest:NestBackend"}
+    known |= backends()
+    if name not in known:
+        raise UnknownNameError.among("backend", name, known)
+    module, _, attribute = known[name].partition(":")
+    try:
+        found = getattr(import_module(module), attribute)()
+    except ImportError as error:
+        raise MissingPackageError(f"Backend '{name}' ({known[name]}) cannot be imported: {error}.") from None
+    assert isinstance(found, Backend), f"{known[name]} is no Backend"
+    return found

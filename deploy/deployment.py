@@ -1,0 +1,164 @@
+"""Deployment: what a target will get, said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..hardware_profiles.profile import Profile
+from ..models.network import Network
+from ..models.stimulus import FloatArray
+from .findings import Finding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """Neurons or input devices of one kind.
+
+    Attributes
+    ----------
+    model : str
+        The target's name of the model.
+    parameters : mapping
+        As the target will hold them.
+    role : "neurons", "currents", "spikes" or "bias"
+        Neurons of the network, or the devices that carry its input and its biases.
+    fires : bool
+    constant_input : float64 [size], or None
+        What each neuron gets in every step besides what arrives through projections (bias and offsets).
+    start : float
+        The potential that stands for the Network's 0.
+    """
+
+    name: str
+    size: int
+    model: str
+    parameters: Mapping[str, Any]
+    role: Literal["neurons", "currents", "spikes", "bias"] = "neurons"
+    fires: bool = False
+    constant_input: FloatArray | None = None
+    start: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """All-to-all connections between two populations: weights [pre, post], in the target's unit."""
+
+    source: str
+    target: str
+    weights: FloatArray
+    delay_ms: float
+    receptor: int = 0
+
+    @property
+    def synapses(self) -> int:
+        """How many connections that is."""
+        return int(self.weights.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How one decision passes on the target, in its own time.
+
+    Attributes
+    ----------
+    step_ms : float
+        Target time of one step of the Network.
+    resolution_ms : float
+        The target's own time step.
+    silence_ms : float
+        Run before each window with all neurons silenced, so that nothing of the last one arrives in it.
+    lead_steps : int
+        Steps of the Network that have passed when the silence ends.
+    """
+
+    step_ms: float
+    resolution_ms: float
+    silence_ms: float = 0.0
+    lead_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """The frozen result of mapping a Network under a Profile.
+
+    Attributes
+    ----------
+    recipe : str
+        How the mapping works, in one sentence.
+    exact : bool
+        Whether the target decides as the reference does, up to rounding.
+    """
+
+    network: Network
+    profile: Profile
+    recipe: str
+    exact: bool
+    window: Window
+    populations: tuple[Population, ...] = ()
+    projections: tuple[Projection, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def population(self, name: str) -> Population:
+        """The population called `name`."""
+        return next(population for population in self.populations if population.name == name)
+
+    @property
+    def neurons(self) -> int:
+        """Neurons on the target."""
+        return sum(population.size for population in self.populations if population.role == "neurons")
+
+    @property
+    def synapses(self) -> int:
+        """Connections on the target."""
+        return sum(projection.synapses for projection in self.projections)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for JSON."""
+        return {
+            "network": {"name": self.network.name, "hash": self.network.content_hash, "steps": self.network.steps},
+            "profile": self.profile.name,
+            "target": self.profile.target,
+            "recipe": self.recipe,
+            "exact": self.exact,
+            "neurons": self.neurons,
+            "synapses": self.synapses,
+            "window": {
+                "step_ms": self.window.step_ms,
+                "resolution_ms": self.window.resolution_ms,
+                "silence_ms": self.window.silence_ms,
+                "run_ms": (self.network.steps - self.window.lead_steps) * self.window.step_ms,
+                "read_at_step": self.network.steps,
+            },
+            "populations": [
+                {
+                    "name": p.name,
+                    "size": p.size,
+                    "model": p.model,
+                    "role": p.role,
+                    "fires": p.fires,
+                    "start": p.start,
+                    "parameters": dict(p.parameters),
+                }
+                for p in self.populations
+            ],
+            "projections": [
+                {
+                    "source": p.source,
+                    "target": p.target,
+                    "synapses": p.synapses,
+                    "delay_ms": p.delay_ms,
+                    "receptor": p.receptor,
+                    "weight_min": float(np.min(p.weights)),
+                    "weight_max": float(np.max(p.weights)),
+                }
+                for p in self.projections
+            ],
+            "findings": [
+                {"severity": f.severity, "message": f.message, "advice": f.advice, "layer": f.layer, "neuron": f.neuron}
+                for f in self.findings
+            ],
+        }

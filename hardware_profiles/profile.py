@@ -1,0 +1,195 @@
+"""The Profile: a contract that can be executed. One TOML file states one profile."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ProfileError, UnknownNameError
+
+Value = bool | int | float | str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TimeGrid(_Part):
+    """Time on the target."""
+
+    step_ms: float = Field(gt=0, le=1000, description="target time of one step of the network")
+    resolution_ms: float = Field(gt=0, le=1000, description="the target's own time step")
+    delay_ms: float = Field(gt=0, le=1000, description="synaptic delay between layers")
+    input_delay_ms: float = Field(default=0.0, ge=0, le=1000, description="delay of the input; 0: it acts at once")
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> TimeGrid:
+        for name in ("step_ms", "delay_ms", "input_delay_ms"):
+            ratio = getattr(self, name) / self.resolution_ms
+            if abs(ratio - round(ratio)) > 1e-9:
+                raise ValueError(f"{name}={getattr(self, name)} is no multiple of resolution_ms={self.resolution_ms}")
+        return self
+
+
+class NeuronModel(_Part):
+    """The neuron that stands for a neuron of the network."""
+
+    model: str = Field(description="the target's name of the neuron model")
+    reset: Literal["subtract", "zero", "none"] = Field(description="what a spike does to the potential")
+    parameters: dict[str, Value] = Field(default_factory=dict, description="parameters of the model, in its own units")
+
+
+class Limits(_Part):
+    """How much the target can take."""
+
+    max_neurons: int = Field(default=100_000, ge=1)
+    max_synapses: int = Field(default=20_000_000, ge=1)
+
+
+class Profile(_Part):
+    """Where a network can run, and how: see docs/profiles.md for the fields in prose.
+
+    `exact` is a promise that tests keep: the target decides as the reference does, up to rounding. `departures` says
+    in words how an approximate profile differs from the Network's dynamics.
+    """
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    target: str = Field(description="the backend that executes the profile")
+    mapping: Literal["reference", "exact", "point_neuron"] = Field(description="how networks are mapped")
+    summary: str
+    source: str = Field(description="where the settings come from")
+    exact: bool
+    precision: str = Field(description="number format of potentials and weights on the target")
+    update_order: str = Field(description="what happens first within a step")
+    departures: tuple[str, ...] = ()
+    time: TimeGrid | None = None
+    neuron: NeuronModel | None = None
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Profile:
+        if self.mapping == "point_neuron" and (self.time is None or self.neuron is None):
+            raise ValueError("mapping 'point_neuron' needs the tables [time] and [neuron]")
+        if self.mapping != "point_neuron" and (self.time is not None or self.neuron is not None):
+            raise ValueError(f"mapping '{self.mapping}' chooses time and neurons itself: leave out [time] and [neuron]")
+        if self.exact == bool(self.departures):
+            raise ValueError("an exact profile lists no departures, and an approximate one lists at least one")
+        return self
+
+    def settings(self) -> dict[str, Value]:
+        """What `with_settings` can override, by key."""
+        found: dict[str, Value] = {}
+        for table in (self.time, self.neuron, self.limits):
+            if table is not None:
+                values = table.model_dump()
+                values.update(values.pop("parameters", {}))
+                found.update(values)
+        return found
+
+    def with_settings(self, overrides: Mapping[str, Value | str]) -> Profile:
+        """This profile with some settings replaced; values given as text are read as TOML.
+
+        Raises
+        ------
+        ProfileError
+            If a value does not fit its setting.
+        UnknownNameError
+            If there is no setting of that key.
+        """
+        known = self.settings()
+        data = self.model_dump()
+        for key, given in overrides.items():
+            if key not in known:
+                advice = "" if known else f"Profile '{self.name}' has none."
+                raise UnknownNameError.among(f"setting of profile '{self.name}'", key, known, advice)
+            value = _value(given)
+            table = next(t for t in ("time", "neuron", "limits") if data[t] and key in _flat(data[t]))
+            if key in data[table]:
+                data[table][key] = value
+            else:
+                before = data[table]["parameters"][key]
+                if isinstance(before, int | float) and not isinstance(value, type(before)) and _is_text(value, before):
+                    raise ProfileError(f"Setting {key}={given} is no number; profile '{self.name}' has {key}={before}.")
+                data[table]["parameters"][key] = value
+        return _validated(data, f"profile '{self.name}' with " + ", ".join(f"{k}={v}" for k, v in overrides.items()))
+
+
+def profiles() -> dict[str, Path]:
+    """The profiles that come with Spikeloop: name -> file."""
+    folder = Path(str(resources.files(__package__)))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_profile(source: str | Path | Profile, settings: Mapping[str, Value | str] | None = None) -> Profile:
+    """A profile by name or by the path of a TOML file, with `settings` overridden.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is neither a profile nor a file of that name.
+    ProfileError
+        If the file, or a setting, is not valid.
+    """
+    if not isinstance(source, Profile):
+        source = _read(source)
+    return source.with_settings(settings) if settings else source
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, str]:
+    """The ``key=value`` words of a command line as a mapping."""
+    pairs: dict[str, str] = {}
+    for word in assignments:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ProfileError(f"'{word}' was given for --set; it must be of the form key=value.")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _read(source: str | Path) -> Profile:
+    known = profiles()
+    path = known.get(str(source)) or Path(source)
+    if not path.is_file():
+        raise UnknownNameError.among("profile or profile file", str(source), known)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"Cannot read the profile {path}: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path} is no valid TOML: {error}.") from None
+    return _validated(data, str(path))
+
+
+def _validated(data: Mapping[str, Any], what: str) -> Profile:
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
+        raise ProfileError(f"In {what}: {where + ': ' if where else ''}{first['msg']}{given}.") from None
+
+
+def _value(given: Value | str) -> Value:
+    if not isinstance(given, str):
+        return given
+    try:
+        value = tomllib.loads(f"value = {given}")["value"]
+    except tomllib.TOMLDecodeError:
+        return given
+    return value if isinstance(value, bool | int | float | str) else given
+
+
+def _flat(table: Mapping[str, Any]) -> set[str]:
+    return set(table) - {"parameters"} | set(table.get("parameters", {}))
+
+
+def _is_text(value: Value, before: Value) -> bool:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return not (isinstance(value, bool) if isinstance(before, bool) else numeric)

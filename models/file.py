@@ -1,0 +1,183 @@
+"""The network file: safetensors arrays under a versioned JSON header.
+
+The header is the entry ``spikeloop`` of the safetensors metadata; layer ``i`` has the float64 tensors ``i.weights`` and
+``i.bias``. The header carries the network's content hash, which is checked on reading.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ..errors import InvalidInputError, NetworkFileError
+from .decoders import Decoder, DecoderKind
+from .encoders import Encoder, EncoderKind
+from .network import MAX_DELAY, MAX_STEPS, Dense, Network, Neuron
+from .stimulus import FloatArray
+
+FORMAT = "spikeloop-network"
+VERSION = 1
+MAX_BYTES = 2 << 30
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class NeuronHeader(_Part):
+    """Neuron, as the file states it."""
+
+    threshold: float
+    reset: Literal["subtract", "zero"]
+    reset_amount: float | None
+    membrane_decay: float
+    synapse_decay: float
+    compare: Literal[">", ">="]
+
+
+class EncoderHeader(_Part):
+    """Encoder, as the file states it."""
+
+    kind: EncoderKind
+    two_neurons: bool
+    constant_one: bool
+    gain: float
+
+
+class DecoderHeader(_Part):
+    """Decoder, as the file states it."""
+
+    kind: DecoderKind
+
+
+class LayerHeader(_Part):
+    """A layer, as the file states it; its arrays are tensors."""
+
+    kind: Literal["dense"]
+    delay: int = Field(ge=1, le=MAX_DELAY)
+
+
+class Header(_Part):
+    """The JSON header of a network file."""
+
+    format: Literal["spikeloop-network"]
+    version: Literal[1]
+    name: str
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    neuron: NeuronHeader
+    encoder: EncoderHeader
+    decoder: DecoderHeader
+    layers: list[LayerHeader] = Field(min_length=1, max_length=1000)
+    content_hash: str = Field(pattern="^[0-9a-f]{64}$")
+    provenance: dict[str, Any]
+
+
+def to_bytes(network: Network) -> bytes:
+    """The network file's bytes."""
+    header = Header(
+        format="spikeloop-network",
+        version=1,
+        name=network.name,
+        steps=network.steps,
+        neuron=NeuronHeader(**asdict(network.neuron)),
+        encoder=EncoderHeader(**asdict(network.encoder)),
+        decoder=DecoderHeader(**asdict(network.decoder)),
+        layers=[LayerHeader(kind="dense", delay=layer.delay) for layer in network.layers],
+        content_hash=network.content_hash,
+        provenance=dict(network.provenance),
+    )
+    tensors = {}
+    for index, layer in enumerate(network.layers):
+        tensors[f"{index}.weights"] = layer.weights.astype("<f8")
+        tensors[f"{index}.bias"] = layer.bias.astype("<f8")
+    return save_tensors(tensors, {"spikeloop": header.model_dump_json()})
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write the network file; an existing file is replaced in one step, never left half written."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(to_bytes(network))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise NetworkFileError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def from_bytes(data: bytes, source: str = "the file") -> Network:
+    """Read a network file's bytes; `source` names it in errors.
+
+    Raises
+    ------
+    NetworkFileError
+        If the bytes are no network file, truncated, damaged, or from a newer version.
+    """
+    header = _header(data, source)
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise NetworkFileError(f"{source} is damaged or truncated: {error}. Export or copy it again.") from None
+    expected = {f"{index}.{part}" for index in range(len(header.layers)) for part in ("weights", "bias")}
+    if set(tensors) != expected:
+        raise NetworkFileError(f"{source} is damaged: it holds the arrays {sorted(tensors)}, not {sorted(expected)}.")
+    try:
+        network = Network(
+            layers=tuple(
+                Dense(_float64(tensors[f"{i}.weights"]), _float64(tensors[f"{i}.bias"]), layer.delay)
+                for i, layer in enumerate(header.layers)
+            ),
+            steps=header.steps,
+            neuron=Neuron(**header.neuron.model_dump()),
+            encoder=Encoder(**header.encoder.model_dump()),
+            decoder=Decoder(**header.decoder.model_dump()),
+            name=header.name,
+            provenance=header.provenance,
+        )
+    except InvalidInputError as error:
+        raise NetworkFileError(f"{source} holds no usable network: {error}") from None
+    if network.content_hash != header.content_hash:
+        raise NetworkFileError(
+            f"{source} is damaged: its content hash is {network.content_hash[:12]}, its header says "
+            f"{header.content_hash[:12]}. Export or copy it again."
+        )
+    return network
+
+
+def _header(data: bytes, source: str) -> Header:
+    not_ours = f"{source} is no Spikeloop network file. For a trained torch model: spikeloop import FILE -o agent.spk"
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or data[8:9] != b"{":
+        raise NetworkFileError(f"{not_ours}.")
+    if length > len(data) - 8:
+        raise NetworkFileError(f"{source} is truncated: its header needs {length} bytes, {len(data) - 8} are there.")
+    try:
+        text = json.loads(data[8 : 8 + length])["__metadata__"]["spikeloop"]
+        fields = json.loads(text)
+        version = fields["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise NetworkFileError(f"{not_ours}.") from None
+    if isinstance(version, int) and version > VERSION:
+        raise NetworkFileError(
+            f"{source} has format version {version}; this Spikeloop reads up to {VERSION}: pip install -U spikeloop"
+        )
+    try:
+        return Header.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise NetworkFileError(f"{source} has a header that is not valid: {where}: {first['msg']}.") from None
+
+
+def _float64(array: FloatArray) -> FloatArray:
+    if array.dtype not in (np.dtype("<f8"), np.dtype("<f4")):
+        raise InvalidInputError(f"an array is of type {array.dtype}; float64 is needed.")
+    return array.astype(np.float64)

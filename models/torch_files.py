@@ -1,0 +1,164 @@
+"""Importers for PyTorch files: the thesis' spiking networks and stacks of Linear layers.
+
+Nothing is unpickled except by ``torch.load(weights_only=True)``; torch is imported only here, and only when used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import InvalidInputError, MissingPackageError, NetworkFileError
+from .decoders import Decoder
+from .encoders import Encoder
+from .network import Dense, Network, Neuron
+
+ImportKind = Literal["auto", "dsqn", "converted", "mlp"]
+IMPORT_KINDS: dict[str, str] = {
+    "auto": "told from the file's structure",
+    "dsqn": "spiking, directly trained: a (weights, biases) tuple or a bare list of weights [n_in, n_out]",
+    "converted": "spiking, converted from a conventional network: the same structure, with biases",
+    "mlp": "a state_dict of Linear layers; its weights are taken as they are, without normalisation",
+}
+
+
+def import_torch(
+    path: str | Path,
+    *,
+    steps: int,
+    kind: ImportKind = "auto",
+    constant_one: bool = False,
+    neuron: Neuron | None = None,
+    encoder: Encoder | None = None,
+    decoder: Decoder | None = None,
+    name: str | None = None,
+) -> Network:
+    """Read a trained model that torch saved.
+
+    Parameters
+    ----------
+    path : str or Path
+    steps : int
+        Length of the window, in steps: the file does not say.
+    kind : str
+        One of `IMPORT_KINDS`.
+    constant_one : bool
+        The network was trained with one extra input fixed at 1 (the thesis' DSQN).
+    neuron, encoder, decoder : optional
+        What the network was trained under, where it is not the default. With an encoder of two neurons per input,
+        weights that have one row per input are extended: the second neuron's are the negative of the first's.
+    name : str, optional
+        The file's name unless given.
+
+    Raises
+    ------
+    NetworkFileError
+        If torch refuses the file, or it holds nothing of the `kind`.
+    """
+    path = Path(path)
+    content = _load(path)
+    found = "mlp" if isinstance(content, Mapping) else "dsqn"
+    if kind not in IMPORT_KINDS:
+        raise InvalidInputError(f"Kind '{kind}' was given; it must be one of {', '.join(IMPORT_KINDS)}.")
+    if kind != "auto" and (kind == "mlp") != (found == "mlp"):
+        holds = "a state_dict" if found == "mlp" else "a list or tuple of weights"
+        raise NetworkFileError(f"{path} holds {holds}, which is not of kind '{kind}': {IMPORT_KINDS[kind]}.")
+    pairs = _linear_stack(content, path) if isinstance(content, Mapping) else _spiking_layers(content, path)
+    encoder = encoder or Encoder(constant_one=constant_one)
+    if constant_one and not encoder.constant_one:
+        raise InvalidInputError("constant_one was given together with an encoder that has none; give one of them.")
+    try:
+        if encoder.two_neurons:
+            pairs[0] = (_with_negatives(pairs[0][0], encoder), pairs[0][1])
+        return Network(
+            layers=tuple(Dense(weights, bias) for weights, bias in pairs),
+            steps=steps,
+            neuron=neuron or Neuron(),
+            encoder=encoder,
+            decoder=decoder or Decoder(),
+            name=name or path.stem,
+            provenance={
+                "imported_from": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "kind": found if kind == "auto" else kind,
+            },
+        )
+    except InvalidInputError as error:
+        raise NetworkFileError(f"{path} cannot be imported: {error}") from None
+
+
+def _load(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise MissingPackageError.needs("Reading a torch file", "PyTorch", "torch") from None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise NetworkFileError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for hostile bytes
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        unsafe = "GLOBAL" in str(error) or "Unsupported" in str(error)
+        what = "holds more than arrays, and nothing else is ever unpickled" if unsafe else "is no readable torch file"
+        raise NetworkFileError(f"{path} {what} ({reason[:160]}). Save the weights alone.") from None
+
+
+def _spiking_layers(content: Any, path: Path) -> list[tuple[Any, Any]]:
+    """The thesis' files: (weights, biases), or the older bare list of weights."""
+    layered = isinstance(content, tuple | list) and len(content) == 2 and all(isinstance(p, list) for p in content)
+    weights, biases = content if layered else (content, None)
+    if not isinstance(weights, Sequence) or not weights or not all(_is_matrix(w) for w in weights):
+        raise NetworkFileError(
+            f"{path} holds a {type(content).__name__} that is no list of weight matrices [n_in, n_out], with or "
+            "without a list of biases."
+        )
+    biases = biases or [None] * len(weights)
+    if len(biases) != len(weights):
+        raise NetworkFileError(f"{path} holds {len(weights)} weight matrices and {len(biases)} biases.")
+    return [(_array(w), None if b is None else _array(b)) for w, b in zip(weights, biases, strict=True)]
+
+
+def _linear_stack(state: Mapping[Any, Any], path: Path) -> list[tuple[Any, Any]]:
+    """A state_dict of Linear layers (weights [n_out, n_in]), ordered by the numbers in their names."""
+    names = [str(key).removesuffix(".weight") for key in state if str(key).endswith(".weight")]
+    known = {f"{name}{part}" for name in names for part in (".weight", ".bias")}
+    strangers = sorted({str(key) for key in state} - known)
+    if not names or strangers:
+        what = f"entries that belong to no Linear layer ({', '.join(strangers[:3])})" if strangers else "no layers"
+        raise NetworkFileError(
+            f"{path} holds {what}; a state_dict of Linear layers ('NAME.weight', 'NAME.bias') is needed."
+        )
+    # Numbered names are ordered by their numbers, others as the file orders them.
+    order = {name: ([int(n) for n in re.findall(r"\d+", name)], i) for i, name in enumerate(names)}
+    pairs: list[tuple[Any, Any]] = []
+    for name in sorted(names, key=lambda n: order[n]):
+        weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
+        if not _is_matrix(weight):
+            shape = tuple(getattr(weight, "shape", ()))
+            raise NetworkFileError(
+                f"Layer '{name}' of {path} has weights of shape {shape}; only Linear layers can be imported."
+            )
+        pairs.append((_array(weight).T, None if bias is None else _array(bias)))
+    return pairs
+
+
+def _is_matrix(value: Any) -> bool:
+    return getattr(value, "ndim", None) == 2 and hasattr(value, "detach")
+
+
+def _array(tensor: Any) -> Any:
+    try:
+        return tensor.detach().double().numpy()
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise NetworkFileError(f"An entry is no plain dense array: {error}.") from None
+
+
+def _with_negatives(weights: Any, encoder: Encoder) -> Any:
+    constant = weights[len(weights) - encoder.constant_one :]
+    values = weights[: len(weights) - encoder.constant_one]
+    return np.concatenate([values, -values, constant])
