@@ -10,13 +10,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import MissingPackageError, UnknownNameError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
-from ..models.stimulus import FloatArray, Stimulus
+from ..models.stimulus import CountArray, FloatArray, Stimulus
 from .deployment import Deployment
 from .findings import Finding
 
@@ -42,16 +39,17 @@ class Readout:
     ----------
     potentials : float64 [n, n_out]
         The last layer's.
-    output_raster : bool [n, steps, n_out], or None where the output layer does not fire
-    rasters : tuple of bool [n, steps, neurons], one per spiking layer; None unless recorded
-        ``raster[i, t, j]``: neuron j fired in step t.
+    output_raster : uint8 [n, steps, n_out], or None where the output layer does not fire
+    rasters : tuple of uint8 [n, steps, neurons], one per spiking layer; None unless recorded
+        ``raster[i, t, j]``: how often neuron j fired in step t. More than once only on a target whose time step is
+        shorter than the Network's.
     traces : tuple of float64 [n, steps, neurons], one per layer; None unless recorded
         The potential after the update of each step.
     """
 
     potentials: FloatArray
-    output_raster: NDArray[np.bool_] | None = None
-    rasters: tuple[NDArray[np.bool_], ...] | None = None
+    output_raster: CountArray | None = None
+    rasters: tuple[CountArray, ...] | None = None
     traces: tuple[FloatArray, ...] | None = None
 
 

@@ -71,14 +71,21 @@ class Window:
         The target's own time step.
     silence_ms : float
         Run before each window with all neurons silenced, so that nothing of the last one arrives in it.
+    input_lead_ms : float
+        Run after the silence with the input switched on, until the input reaches the neurons.
     lead_steps : int
-        Steps of the Network that have passed when the silence ends.
+        Steps of the Network that have passed when the window is open.
+    spike_shift : int
+        A neuron that fires at the end of the target's step k fires in the Network's step ``k + spike_shift``: the
+        Network tests a potential at the start of a step, NEST at the end of the step before.
     """
 
     step_ms: float
     resolution_ms: float
     silence_ms: float = 0.0
+    input_lead_ms: float = 0.0
     lead_steps: int = 0
+    spike_shift: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +137,7 @@ class Deployment:
                 "step_ms": self.window.step_ms,
                 "resolution_ms": self.window.resolution_ms,
                 "silence_ms": self.window.silence_ms,
+                "input_lead_ms": self.window.input_lead_ms,
                 "run_ms": (self.network.steps - self.window.lead_steps) * self.window.step_ms,
                 "read_at_step": self.network.steps,
             },

@@ -139,7 +139,7 @@ class ReferenceSession:
             return Readout(potentials)
         layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
         spiking = layers[: len(self._network.spiking_sizes)]
-        raster = self._raster[:, : self._step].astype(bool)
+        raster = self._raster[:, : self._step].copy()
         return Readout(
             potentials=potentials,
             output_raster=raster[:, :, layers[-1]] if self._network.output_fires else None,
@@ -158,7 +158,7 @@ class ReferenceSession:
 
 
 def _extended(array: NDArray[np.generic], n: int, steps: int, neurons: int, dtype: type) -> NDArray:  # type: ignore[type-arg]
-    new = np.zeros((n, steps, neurons), dtype=dtype)
+    new: NDArray = np.zeros((n, steps, neurons), dtype=dtype)  # type: ignore[type-arg]
     if array.shape[1]:
         new[:, : array.shape[1]] = array
     return new

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
-from .stimulus import FloatArray
+from .stimulus import CountArray, FloatArray
 
 DecoderKind = Literal["potential", "spike_count", "first_spike"]
 KINDS: tuple[DecoderKind, ...] = ("potential", "spike_count", "first_spike")
@@ -33,18 +32,19 @@ class Decoder:
         if self.kind not in KINDS:
             raise InvalidInputError(f"Decoder kind {self.kind!r} was given; it must be one of {', '.join(KINDS)}.")
 
-    def output(self, potentials: FloatArray, raster: NDArray[np.bool_] | None) -> FloatArray:
+    def output(self, potentials: FloatArray, raster: CountArray | None) -> FloatArray:
         """The values to compare.
 
         Parameters
         ----------
         potentials : float64 [n, n_out]
-        raster : bool [n, steps, n_out], or None where the output layer does not fire
+        raster : uint8 [n, steps, n_out], or None where the output layer does not fire
         """
         if self.kind == "potential":
             return potentials
         assert raster is not None, "a firing output layer is always recorded"
         if self.kind == "spike_count":
             return np.asarray(raster.sum(axis=1), dtype=np.float64)
-        left = np.where(raster.any(axis=1), raster.shape[1] - raster.argmax(axis=1), 0)
+        fired = raster > 0
+        left = np.where(fired.any(axis=1), raster.shape[1] - fired.argmax(axis=1), 0)
         return left.astype(np.float64)

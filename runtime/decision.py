@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.stimulus import FloatArray
+from ..models.stimulus import CountArray, FloatArray
 
-Raster = NDArray[np.bool_]
 SpikeTrains = tuple[tuple[NDArray[np.int64], ...], ...]
 
 
@@ -48,13 +47,14 @@ class Decision:
     output : float64 [n_out], or [n, n_out]
         What the decoder compared; the action is the index of its largest value (the first of equal ones).
     timings : Timings
-    rasters : tuple of bool [steps, neurons] or [n, steps, neurons], one per spiking layer; None unless asked for
+    rasters : tuple of uint8 [steps, neurons] or [n, steps, neurons], one per spiking layer; None unless asked for
+        How often each neuron fired in each step (more than once only on a target with a shorter time step).
     """
 
     action: int | NDArray[np.int64]
     output: FloatArray
     timings: Timings
-    rasters: tuple[Raster, ...] | None = None
+    rasters: tuple[CountArray, ...] | None = None
 
     @property
     def spikes(self) -> SpikeTrains | tuple[SpikeTrains, ...] | None:
@@ -73,5 +73,7 @@ class Decision:
         return tuple(raster.sum(axis=-2, dtype=np.int64) for raster in self.rasters)
 
 
-def _trains(rasters: tuple[Raster, ...]) -> SpikeTrains:
-    return tuple(tuple(np.flatnonzero(raster[:, j]) for j in range(raster.shape[1])) for raster in rasters)
+def _trains(rasters: tuple[CountArray, ...]) -> SpikeTrains:
+    return tuple(
+        tuple(np.repeat(np.arange(len(raster)), raster[:, j]) for j in range(raster.shape[1])) for raster in rasters
+    )

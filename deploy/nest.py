@@ -1,0 +1,363 @@
+"""The NEST target: one persistent kernel per process, driven window by window.
+
+A window opens with silence: every neuron is held far below its threshold until no spike of the window before is in
+flight and no current of it is latched; then potentials are set to their start values. So a decision depends on its own
+input alone, and nothing is rebuilt. The costs decide the form: a status call for a whole population takes about as
+long as one for a single neuron by attribute, and `Run` of two steps takes 6 us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingPackageError, SessionStateError, TargetError
+from ..hardware_profiles.profile import Profile
+from ..models.network import Network
+from ..models.stimulus import FloatArray, Stimulus
+from . import nest_recipes
+from .backend import Readout, Recording
+from .deployment import Deployment, Population
+from .dynamics import drive, pack
+from .findings import Finding
+
+SILENT = -1e300  # survives the leak of any silence, and any spike that arrives in it
+
+# The session that holds this process's kernel: NEST has one.
+_holder: NestSession | None = None
+
+
+class NestBackend:
+    """NEST 3.10, in this process."""
+
+    cannot: tuple[tuple[str, str], ...] = (
+        (
+            "potential traces",
+            "recording every potential of every step would slow each decision down; use the reference",
+        ),
+    )
+
+    def preflight(self, network: Network, profile: Profile) -> list[Finding]:
+        """What speaks against it; see `spikeloop.deploy.nest_recipes`."""
+        return nest_recipes.preflight(network, profile)
+
+    def plan(self, network: Network, profile: Profile) -> Deployment:
+        """What NEST will get; see `spikeloop.deploy.nest_recipes`."""
+        return nest_recipes.plan(network, profile)
+
+    def open(self, deployment: Deployment, seed: int) -> NestSession:
+        """Take this process's NEST kernel and build the deployment in it."""
+        return NestSession(deployment, seed)
+
+
+class NestSession:
+    """A session on NEST; see `spikeloop.deploy.backend.Session`.
+
+    Raises
+    ------
+    TargetError
+        If NEST's kernel is in use in this process, or NEST refuses the deployment.
+    """
+
+    max_batch: int | None = 1
+
+    def __init__(self, deployment: Deployment, seed: int = 0) -> None:
+        global _holder
+        self._nest = _import_nest()
+        self._kernel = self._nest.ll_api.nestkernel
+        self._error: type[Exception] = self._kernel.NESTErrors.KernelException
+        self._refuse_if_taken()
+        self._deployment = deployment
+        self._network = deployment.network
+        self._window = deployment.window
+        self._ticks_per_step = round(deployment.window.step_ms / deployment.window.resolution_ms)
+        self._steps_run = 0
+        self._phase = "idle"
+        self._recorder: Any = None
+        self._recording = False
+        self._spike_inputs: Any = None
+        _holder = self
+        try:
+            with self._translated():
+                self._build(seed)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- building -------------------------------------------------------------------------------------------------
+
+    def _build(self, seed: int) -> None:
+        nest = self._nest
+        nest.ResetKernel()
+        nest.verbosity = nest.VerbosityLevel.ERROR
+        nest.set(
+            resolution=self._window.resolution_ms,
+            rng_seed=1 + seed % (2**32 - 1),
+            local_num_threads=1,
+            # Without these two, NEST logs every change of its spike buffers: 100 bytes a decision, for ever.
+            spike_buffer_shrink_limit=0.0,
+            spike_buffer_grow_extra=5.0,
+        )
+        self._nodes = {
+            population.name: nest.Create(population.model, population.size, dict(population.parameters))
+            for population in self._deployment.populations
+            if population.role != "spikes"  # created when first used: idle generators cost time in every step
+        }
+        for projection in self._deployment.projections:
+            if projection.source != "spikes":
+                self._connect(self._nodes[projection.source], projection)
+        neurons = [p for p in self._deployment.populations if p.role == "neurons"]
+        for population in neurons:
+            if population.constant_input is not None:
+                self._nodes[population.name].set([{"I_e": float(value)} for value in population.constant_input])
+        self._prepare_calls(neurons)
+        nest.Prepare()
+        self._now = 0  # in ticks of the resolution
+
+    def _connect(self, source: Any, projection: Any) -> None:
+        synapse = {"weight": projection.weights.T, "delay": projection.delay_ms, "receptor_type": projection.receptor}
+        self._nest.Connect(source, self._nodes[projection.target], "all_to_all", synapse)
+
+    def _prepare_calls(self, neurons: list[Population]) -> None:
+        """Build once what every window hands to NEST: node collections and their lists of settings."""
+        nodes = [self._nodes[population.name] for population in neurons]
+        self._neurons = sum(nodes[1:], nodes[0])._datum
+        self._outputs = self._nodes[neurons[-1].name]._datum
+        self._currents = self._nodes["currents"]._datum if "currents" in self._nodes else None
+        self._bias = self._nodes["bias"]._datum if "bias" in self._nodes else None
+        starts = [population.start for population in neurons for _ in range(population.size)]
+        self._start = [{"V_m": starts[0]}] if len(set(starts)) == 1 else [{"V_m": start} for start in starts]
+        self._silence: list[dict[str, float]] = [{"V_m": SILENT} for _ in starts]
+        adapting = [self._nodes[p.name] for p in neurons if p.model == "pp_psc_delta"]
+        self._adapting = sum(adapting[1:], adapting[0])._datum if adapting else None
+        first = self._network.layers[0]
+        constant = neurons[0].constant_input
+        assert constant is not None, "every recipe states the constant input of its neurons"
+        # The first layer's input is computed as the reference computes it, to the bit; offsets come on top.
+        self._offset = constant - first.bias
+        self._ints, self._floats = pack(self._network)
+        self._drives = np.zeros((1, first.n_out))
+        self._read_start = neurons[-1].start
+
+    # --- one window -----------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """End the window before. The target is silenced when the next one opens."""
+        if self._phase == "closed":
+            raise SessionStateError("The session is closed; launch the agent again.")
+        self._phase = "reset"
+
+    def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
+        """Open a window with this input: silence, input, start potentials."""
+        self._expect("reset", "inject", "reset first")
+        if len(stimulus) != 1:
+            raise SessionStateError(f"NEST runs one sample at a time; {len(stimulus)} were injected together.")
+        if recording.potentials:
+            raise TargetError("NEST sessions record no potential traces; use the target 'reference' for those.")
+        set_status, run = self._kernel.llapi_set_nc_status, self._kernel.llapi_run
+        try:
+            self._record(recording.spikes or self._network.output_fires)
+            if self._currents is None:
+                drive(self._ints, self._floats, stimulus.currents, self._drives)
+                for settings, value in zip(self._silence, (self._drives[0] + self._offset).tolist(), strict=False):
+                    settings["I_e"] = value
+            else:
+                self._switch_input(None)
+            set_status(self._neurons, self._silence)
+            if stimulus.spikes is not None:
+                self._schedule(stimulus.spikes[0])
+            elif self._spike_inputs is not None:
+                self._schedule(np.zeros((1, self._network.n_channels), dtype=np.uint8))
+            self._run_ms(run, self._window.silence_ms)
+            if self._currents is not None:
+                self._switch_input(stimulus.currents[0])
+                self._run_ms(run, self._window.input_lead_ms)
+            set_status(self._neurons, self._start)
+            if self._adapting is not None:
+                self._cancel_adaptation()
+        except self._error as error:
+            raise _translated(error) from None
+        self._steps_run = self._window.lead_steps
+        self._phase = "open"
+
+    def run(self, steps: int) -> None:
+        """Advance by `steps` steps; the first call of a window accounts for the steps its opening took."""
+        self._expect("open", "run", "reset and inject first")
+        if steps < 1:
+            raise SessionStateError(f"run was called with {steps} steps; at least 1 is needed.")
+        if self._phase == "open":
+            steps -= self._window.lead_steps
+            self._phase = "running"
+        if steps:
+            try:
+                self._run_ms(self._kernel.llapi_run, steps * self._window.step_ms)
+            except self._error as error:
+                raise _translated(error) from None
+            self._steps_run += steps
+
+    def read(self) -> Readout:
+        """The output layer's potentials, and the spikes where they are recorded."""
+        self._expect("running", "read", "reset, inject and run first")
+        try:
+            values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
+            potentials = np.array(values, dtype=np.float64).reshape(1, -1) - self._read_start
+            if not self._recording:
+                return Readout(potentials)
+            rasters = self._rasters()
+        except self._error as error:
+            raise _translated(error) from None
+        return Readout(
+            potentials=potentials,
+            output_raster=rasters[-1] if self._network.output_fires else None,
+            rasters=rasters,
+        )
+
+    def close(self) -> None:
+        """Give the kernel back to this process."""
+        global _holder
+        self._phase = "closed"
+        if _holder is not self:
+            return
+        _holder = None
+        with contextlib.suppress(self._error):
+            self._nest.Cleanup()
+        with contextlib.suppress(self._error):
+            self._nest.ResetKernel()
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def _run_ms(self, run: Any, duration_ms: float) -> None:
+        if duration_ms:
+            run(duration_ms)
+            self._now += round(duration_ms / self._window.resolution_ms)
+
+    def _switch_input(self, currents: FloatArray | None) -> None:
+        """Set the current generators: to the input, or to nothing."""
+        set_status = self._kernel.llapi_set_nc_status
+        values = [0.0] * self._network.n_channels if currents is None else currents.tolist()
+        set_status(self._currents, [{"amplitude": value} for value in values])
+        if self._bias is not None:
+            set_status(self._bias, [{"amplitude": 0.0 if currents is None else 1.0}])
+
+    def _cancel_adaptation(self) -> None:
+        """Start adaptive neurons as if their threshold had not moved.
+
+        NEST cannot reset the adaptation (E_sfa). The neuron depends on V_m - E_sfa alone, and both decay alike (the
+        preflight sees to it), so starting at V_m = E_sfa is the same as starting afresh.
+        """
+        moved = np.atleast_1d(self._kernel.llapi_get_nc_status(self._adapting, "E_sfa"))
+        self._kernel.llapi_set_nc_status(self._adapting, [{"V_m": float(value)} for value in moved])
+
+    def _schedule(self, spikes: NDArray[np.uint8]) -> None:
+        """Program input spikes [steps, channels] of the window that is about to open."""
+        projection = next(p for p in self._deployment.projections if p.source == "spikes")
+        if self._spike_inputs is None:
+            # NEST accepts Create and Connect between Prepare and Cleanup, and then does not deliver properly.
+            self._nest.Cleanup()
+            self._spike_inputs = self._nest.Create("spike_generator", self._network.n_channels)
+            self._connect(self._spike_inputs, projection)
+            self._nest.Prepare()
+        window = self._window
+        # Step 0 lies `lead_steps` before the end of the silence. A spike time equal to "now" would be lost, but the
+        # silence is always longer than the lead.
+        opens = self._now + round((window.silence_ms + window.input_lead_ms) / window.resolution_ms)
+        zero = opens - window.lead_steps * self._ticks_per_step
+        settings = []
+        for channel in range(spikes.shape[1]):
+            steps = np.flatnonzero(spikes[:, channel])
+            times = (zero + steps * self._ticks_per_step) * window.resolution_ms
+            settings.append(
+                {
+                    "spike_times": np.round(times, 6),
+                    "spike_multiplicities": spikes[steps, channel].astype(np.int64),
+                }
+            )
+        self._kernel.llapi_set_nc_status(self._spike_inputs._datum, settings)
+
+    def _record(self, wanted: bool) -> None:
+        """Switch the spike recorder; it is created when first wanted, and emptied before each window that uses it."""
+        if not wanted and not self._recording:
+            return
+        # A recorder can only be set up or emptied outside of Prepare and Cleanup.
+        self._nest.Cleanup()
+        if self._recorder is None:
+            self._recorder = self._nest.Create("spike_recorder", params={"time_in_steps": True})
+            for population in self._deployment.populations:
+                if population.fires:
+                    self._nest.Connect(self._nodes[population.name], self._recorder)
+        stop = sys.float_info.max if wanted else 0.0
+        self._recorder.set({"n_events": 0, "stop": stop})
+        self._nest.Prepare()
+        self._recording = wanted
+
+    def _rasters(self) -> tuple[NDArray[np.uint8], ...]:
+        """Spikes per step of the Network, from the recorder's events: uint8 [1, steps, neurons] per firing layer."""
+        events = self._kernel.llapi_get_nc_status(self._recorder._datum, "events")
+        zero = self._now - self._steps_run * self._ticks_per_step
+        ticks = np.asarray(events["times"], dtype=np.int64) - zero
+        senders = np.asarray(events["senders"], dtype=np.int64)
+        steps = -(-ticks // self._ticks_per_step) - 1 + self._window.spike_shift
+        rasters = []
+        for population in self._deployment.populations:
+            if not population.fires:
+                continue
+            first = self._nodes[population.name][0].global_id
+            counts = np.zeros((1, self._steps_run, population.size), dtype=np.uint8)
+            inside = (steps >= 0) & (steps < self._steps_run)
+            inside &= (senders >= first) & (senders < first + population.size)
+            np.add.at(counts[0], (steps[inside], senders[inside] - first), 1)
+            rasters.append(counts)
+        return tuple(rasters)
+
+    def _expect(self, phase: str, verb: str, instead: str) -> None:
+        if self._phase == phase or (self._phase == "running" and phase == "open"):
+            return
+        if self._phase == "closed":
+            raise SessionStateError("The session is closed; launch the agent again.")
+        raise SessionStateError(f"{verb} was called out of order: {instead}.")
+
+    def _refuse_if_taken(self) -> None:
+        if _holder is not None:
+            raise TargetError(
+                "NEST's kernel in this process already runs another agent, and a process has only one: close that "
+                "agent first, or give each its own process (spikeloop serve)."
+            )
+        if self._nest.network_size:
+            raise TargetError(
+                f"NEST's kernel in this process holds {self._nest.network_size} nodes that are not Spikeloop's, and "
+                "deploying would delete them: call nest.ResetKernel() first, or use another process (spikeloop serve)."
+            )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._error, TypeError, ValueError) as error:  # NEST's Python layer raises the builtin ones
+            raise _translated(error) from None
+
+
+def _translated(error: Exception) -> TargetError:
+    text = " ".join(str(error).split())
+    return TargetError(f"NEST refused: {text[:300]}. Look at the profile's settings (spikeloop plan shows them).")
+
+
+def _import_nest() -> Any:
+    """Import NEST without its banner, and without letting it read our command line."""
+    argv, quiet = sys.argv, os.environ.get("PYNEST_QUIET")
+    sys.argv = argv[:1] or ["spikeloop"]
+    os.environ["PYNEST_QUIET"] = "1"
+    try:
+        import nest
+    except ImportError:
+        raise MissingPackageError.needs("Running on NEST", "nest-simulator", "nest") from None
+    finally:
+        sys.argv = argv
+        if quiet is None:
+            del os.environ["PYNEST_QUIET"]
+    return nest
