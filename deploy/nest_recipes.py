@@ -309,6 +309,15 @@ def _point_neuron_findings(network: Network, profile: Profile) -> list[Finding]:
                     "Set both to the same value.",
                 )
             )
+        if model.parameters.get("with_reset") is not False:
+            findings.append(
+                Finding(
+                    "error",
+                    "pp_psc_delta without with_reset=false resets its potential at each spike besides adapting, and NEST "
+                    "cannot reset the adaptation between decisions then.",
+                    "Set with_reset=false.",
+                )
+            )
         if neuron.threshold != 1.0:
             findings.append(
                 Finding(

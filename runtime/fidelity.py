@@ -1,0 +1,166 @@
+"""Does the deployed agent decide as the trained one does? The same observations through both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..hardware_profiles.profile import Profile, Value
+from ..models.loading import load
+from ..models.network import Network
+from ..models.stimulus import FloatArray, finite
+from .agent import launch
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityReport:
+    """What `check` found.
+
+    Attributes
+    ----------
+    agreement : float in [0, 1]
+        The share of observations on which target and reference take the same action.
+    interval : (float, float)
+        Its 95 % Wilson interval.
+    max_abs_dv, median_abs_dv : float
+        Largest and median absolute difference of an output value.
+    differing_trains : int
+        Spike trains (one per neuron and observation) that are not identical, of `trains`.
+    first_disagreement : int or None
+        The first observation with another action.
+    ms_per_decision : float
+        Median, on the target, spikes recorded.
+    """
+
+    network: str
+    network_hash: str
+    profile: str
+    observations: int
+    agreed: int
+    agreement: float
+    interval: tuple[float, float]
+    max_abs_dv: float
+    median_abs_dv: float
+    trains: int
+    differing_trains: int
+    first_disagreement: int | None
+    ms_per_decision: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def check(
+    network: Network | str | Path,
+    profile: Profile | str | Path,
+    observations: object,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Value | str] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> FidelityReport:
+    """Run the same observations through the reference and through a target.
+
+    Parameters
+    ----------
+    network : Network, or the name or path of one
+    profile : Profile, or the name or path of one
+    observations : array [n, n_inputs]
+    seed : int
+        For random encoders, whose spikes are the same on both sides, and for targets that draw random numbers.
+    settings : mapping, optional
+        Settings of the profile to override.
+    on_progress : callable, optional
+        Called with the number of observations done.
+
+    Raises
+    ------
+    InvalidInputError, PreflightError, TargetError
+        As `launch` and `Agent.decide` raise them.
+    """
+    if not isinstance(network, Network):
+        network = load(network)
+    states = network.observations(observations)
+    if not len(states):
+        raise InvalidInputError("There are no observations to check: at least one is needed.")
+    with launch(network, "reference", seed=seed) as agent:
+        expected = agent.decide(states, spikes=True)
+    actions, outputs, milliseconds = [], [], []
+    differing = trains = 0
+    with launch(network, profile, seed=seed, settings=settings) as agent:
+        name = agent.profile
+        for index, state in enumerate(states):
+            decision = agent.decide(state, spikes=True)
+            actions.append(int(decision.action))
+            outputs.append(decision.output)
+            milliseconds.append(decision.timings.total_us / 1e3)
+            assert expected.rasters is not None, "recorded above"
+            assert decision.rasters is not None, "recorded above"
+            for theirs, ours in zip(decision.rasters, expected.rasters, strict=True):
+                differing += int((theirs != ours[index]).any(axis=0).sum())
+                trains += theirs.shape[1]
+            if on_progress is not None:
+                on_progress(index + 1)
+    same = np.array(actions) == expected.action
+    dv = np.abs(np.array(outputs) - expected.output)
+    agreed = int(same.sum())
+    return FidelityReport(
+        network=network.name,
+        network_hash=network.content_hash,
+        profile=name,
+        observations=len(states),
+        agreed=agreed,
+        agreement=agreed / len(states),
+        interval=wilson(agreed, len(states)),
+        max_abs_dv=float(dv.max()),
+        median_abs_dv=float(np.median(dv)),
+        trains=trains,
+        differing_trains=differing,
+        first_disagreement=None if same.all() else int(np.argmin(same)),
+        ms_per_decision=float(np.median(milliseconds)),
+    )
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (95 % unless `z` says otherwise)."""
+    p = successes / trials
+    centre = p + z * z / (2 * trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def load_observations(path: str | Path) -> FloatArray:
+    """Observations [n, n_inputs] from a ``.npy`` file, or from the array ``observations`` (or the only one) of a ``.npz``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read or holds no such array. Nothing in it is ever unpickled.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if isinstance(content, np.ndarray):
+                array = content
+            else:
+                name = "observations" if "observations" in content else content.files[0]
+                if name != "observations" and len(content.files) != 1:
+                    raise InvalidInputError(
+                        f"{path} holds the arrays {', '.join(content.files[:8])}; one named 'observations' is needed."
+                    )
+                array = content[name]
+    except InvalidInputError:
+        raise
+    except Exception as error:  # NumPy raises a dozen kinds for files that are not its own
+        raise InvalidInputError(
+            f"Cannot read observations from {path}: {str(error) or type(error).__name__}."
+        ) from None
+    return finite(array, "observations")

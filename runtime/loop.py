@@ -1,0 +1,229 @@
+"""The closed loop: an environment and a decider, episode by episode.
+
+In lock-step the environment waits for each decision, and the network for each observation. Paced, the environment
+moves on at a fixed period whether the decision is there or not: a decision that is not there in time is *missed*, and
+the miss policy's action takes its place. At most one decision is under way; an answer to an old observation is thrown
+away when it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter, sleep
+from typing import Any, Protocol
+
+import numpy as np
+
+from .agent import Decider
+from .decision import Decision, Timings
+from .pacing import Pace
+from .trace import TraceWriter
+
+
+class Environment(Protocol):
+    """Gymnasium's API, as much of it as the loop needs."""
+
+    def reset(self, *, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Act."""
+
+
+class PacedDecider(Decider, Protocol):
+    """A decider that can be asked now and answer later."""
+
+    def submit(self, observation: object, *, spikes: bool = False) -> None:
+        """Ask for a decision."""
+
+    def poll(self, timeout_s: float) -> Decision | None:
+        """The decision asked for, or None if it does not come in time."""
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether a decision has been asked for and not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """One finished episode. `agreed` counts the decisions that the reference took alike, of `compared`."""
+
+    episode: int
+    seed: int
+    total: float
+    length: int
+    outcome: str
+    compared: int = 0
+    agreed: int = 0
+    missed: int = 0
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run did: its episodes, and the timings of every decision."""
+
+    episodes: list[EpisodeResult] = field(default_factory=list)
+    timings: list[Timings] = field(default_factory=list)
+    wall_us: list[float] = field(default_factory=list)
+
+    @property
+    def returns(self) -> list[float]:
+        """The return of each episode."""
+        return [episode.total for episode in self.episodes]
+
+    @property
+    def decisions(self) -> int:
+        """Decisions taken, missed ones included."""
+        return sum(episode.length for episode in self.episodes)
+
+    @property
+    def missed(self) -> int:
+        """Decisions that came too late."""
+        return sum(episode.missed for episode in self.episodes)
+
+    @property
+    def compared(self) -> int:
+        """Decisions compared with the reference."""
+        return sum(episode.compared for episode in self.episodes)
+
+    @property
+    def agreed(self) -> int:
+        """Of these, the ones that agree."""
+        return sum(episode.agreed for episode in self.episodes)
+
+    @property
+    def agreement(self) -> float | None:
+        """Action agreement with the reference, in [0, 1]; None where nothing was compared."""
+        return self.agreed / self.compared if self.compared else None
+
+    def stage_medians_us(self) -> dict[str, float]:
+        """Median time of each stage of a decision, of all stages, and of the whole as the environment saw it."""
+        if not self.timings:
+            return {}
+        stages = np.array([list(timing.as_dict().values()) for timing in self.timings])
+        medians = dict(zip(Timings.stages(), np.median(stages, axis=0).tolist(), strict=True))
+        medians["stages_us"] = float(np.median(stages.sum(axis=1)))
+        medians["wall_us"] = float(np.median(self.wall_us))
+        return medians
+
+
+def run_episodes(
+    environment: Environment,
+    decider: Decider,
+    *,
+    episodes: int,
+    seed: int = 0,
+    reference: Decider | None = None,
+    trace: TraceWriter | None = None,
+    spikes: bool = False,
+    pace: Pace | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> RunResult:
+    """Run whole episodes.
+
+    Parameters
+    ----------
+    environment : Environment
+    decider : Decider, for paced runs a PacedDecider
+    episodes : int
+    seed : int
+        Episode ``i`` resets the environment and the decider's random encodings with ``seed + i``.
+    reference : Decider, optional
+        Decides on the same observations, beside; its action is only compared.
+    trace : TraceWriter, optional
+    spikes : bool
+        Record spike trains (in the trace).
+    pace : Pace, optional
+        Lock-step unless given.
+    on_step : callable, optional
+        Called after each step with (episode, step, return so far).
+    on_episode : callable, optional
+        Called after each episode.
+
+    Raises
+    ------
+    SpikeloopError
+        Whatever the decider raises; the trace keeps every decision made before.
+    """
+    result = RunResult()
+    for index in range(episodes):
+        episode = _Episode(environment, decider, reference, trace, spikes, pace, result)
+        done = episode.run(index, seed + index, on_step)
+        result.episodes.append(done)
+        if on_episode is not None:
+            on_episode(done)
+    return result
+
+
+@dataclass(slots=True)
+class _Episode:
+    environment: Environment
+    decider: Decider
+    reference: Decider | None
+    trace: TraceWriter | None
+    spikes: bool
+    pace: Pace | None
+    result: RunResult
+
+    def run(self, index: int, seed: int, on_step: Callable[[int, int, float], None] | None) -> EpisodeResult:
+        observation, _ = self.environment.reset(seed=seed)
+        self.decider.reset(seed=seed)
+        if self.reference is not None:
+            self.reference.reset(seed=seed)
+        if self.trace is not None:
+            self.trace.begin_episode(index, seed)
+        total, length, compared, agreed, missed = 0.0, 0, 0, 0, 0
+        outcome = "interrupted"
+        action: int | None = None
+        due = perf_counter()
+        try:
+            while outcome == "interrupted":
+                started = perf_counter()
+                due += self.pace.period_s if self.pace else 0.0
+                decision = self._paced(observation, due) if self.pace else self._in_lock_step(observation)
+                wall_us = (perf_counter() - started) * 1e6
+                if decision is not None:
+                    action = int(decision.action)
+                    self.result.timings.append(decision.timings)
+                    self.result.wall_us.append(wall_us)
+                else:
+                    assert self.pace is not None, "in lock-step a decision always comes"
+                    action = self.pace.miss.action(action)
+                    missed += 1
+                expected = None if self.reference is None else int(self.reference.decide(observation).action)
+                if expected is not None and decision is not None:
+                    compared += 1
+                    agreed += expected == action
+                if self.trace is not None:
+                    self.trace.decided(index, length, observation, action, decision, expected, wall_us)
+                if self.pace is not None:
+                    sleep(max(0.0, due - perf_counter()))
+                observation, reward, terminated, truncated, _ = self.environment.step(action)
+                total += float(reward)
+                length += 1
+                if self.trace is not None:
+                    self.trace.answered(float(reward), bool(terminated), bool(truncated))
+                if terminated or truncated:
+                    outcome = "terminated" if terminated else "truncated"
+                if on_step is not None:
+                    on_step(index, length, total)
+        finally:
+            if self.trace is not None:
+                self.trace.end_episode(index, total, length, outcome)
+        return EpisodeResult(index, seed, total, length, outcome, compared, agreed, missed)
+
+    def _in_lock_step(self, observation: object) -> Decision:
+        return self.decider.decide(observation, spikes=self.spikes)
+
+    def _paced(self, observation: object, due: float) -> Decision | None:
+        """The decision on this observation if it comes before `due`; None if it does not."""
+        decider: PacedDecider = self.decider  # type: ignore[assignment]  # run_episodes documents it
+        while decider.outstanding:  # still busy with an old observation
+            left = due - perf_counter()
+            if left <= 0:
+                return None
+            decider.poll(left)
+        decider.submit(observation, spikes=self.spikes)
+        return decider.poll(max(0.0, due - perf_counter()))
