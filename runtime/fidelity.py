@@ -138,7 +138,7 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
 
 
 def load_observations(path: str | Path) -> FloatArray:
-    """Observations [n, n_inputs] from a ``.npy`` file, or from the array ``observations`` (or the only one) of a ``.npz``.
+    """Read observations [n, n_inputs]: a ``.npy``, or a ``.npz`` with ``observations`` or with one array only.
 
     Raises
     ------
@@ -147,20 +147,13 @@ def load_observations(path: str | Path) -> FloatArray:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if isinstance(content, np.ndarray):
-                array = content
-            else:
-                name = "observations" if "observations" in content else content.files[0]
-                if name != "observations" and len(content.files) != 1:
-                    raise InvalidInputError(
-                        f"{path} holds the arrays {', '.join(content.files[:8])}; one named 'observations' is needed."
-                    )
-                array = content[name]
-    except InvalidInputError:
-        raise
+        content = np.load(path, allow_pickle=False)
+        arrays = {"observations": content} if isinstance(content, np.ndarray) else dict(content)
     except Exception as error:  # NumPy raises a dozen kinds for files that are not its own
-        raise InvalidInputError(
-            f"Cannot read observations from {path}: {str(error) or type(error).__name__}."
-        ) from None
+        reason = str(error) or type(error).__name__
+        raise InvalidInputError(f"Cannot read observations from {path}: {reason}.") from None
+    if "observations" not in arrays and len(arrays) != 1:
+        names = ", ".join(list(arrays)[:8]) or "none"
+        raise InvalidInputError(f"{path} holds the arrays: {names}; one named 'observations' is needed.")
+    array = arrays.get("observations", next(iter(arrays.values())))
     return finite(array, "observations")

@@ -1,0 +1,110 @@
+"""Gymnasium environments, checked against the network that is to act in them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..errors import EnvironmentMismatchError, SpikeloopError, TargetError
+from ..models.stimulus import FloatArray
+
+
+class GymnasiumEnvironment:
+    """A Gymnasium environment with a flat observation and actions from 0; a context manager.
+
+    Parameters
+    ----------
+    name : str
+        As ``gymnasium.make`` takes it; ``module:Name-v0`` imports the module first.
+    n_inputs, n_actions : int
+        What the network reads and decides between.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If there is no such environment, its actions are not discrete, or a shape does not fit.
+    """
+
+    def __init__(self, name: str, *, n_inputs: int, n_actions: int, **options: Any) -> None:
+        self.name = name
+        self._env = _make(name, options)
+        try:
+            self._first_action = _check(name, self._env, n_inputs, n_actions)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def reset(self, *, seed: int | None = None) -> tuple[FloatArray, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self._env.reset(seed=seed)
+        return _flat(observation), info
+
+    def step(self, action: int) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """Act; returns observation, reward, terminated, truncated, info."""
+        try:
+            observation, reward, terminated, truncated, info = self._env.step(self._first_action + action)
+        except SpikeloopError:
+            raise
+        except Exception as error:  # anyone's environment can raise anything
+            raise TargetError(
+                f"Environment '{self.name}' failed in step(): {type(error).__name__}: {error}."
+            ) from error
+        return _flat(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def close(self) -> None:
+        """Give back what the environment holds."""
+        self._env.close()
+
+    def __enter__(self) -> GymnasiumEnvironment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make(name: str, options: dict[str, Any]) -> Any:
+    import gymnasium
+
+    try:
+        return gymnasium.make(name, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise EnvironmentMismatchError(f"Environment '{name}' needs a package that is missing: {error}") from None
+    except (gymnasium.error.Error, ModuleNotFoundError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise EnvironmentMismatchError(f"Gymnasium cannot make environment '{name}': {text}") from None
+
+
+def _check(name: str, env: Any, n_inputs: int, n_actions: int) -> int:
+    """The number of the environment's first action, if the network fits."""
+    from gymnasium.spaces import Box, Discrete
+
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, Discrete):
+        raise EnvironmentMismatchError(
+            f"Environment '{name}' has the action space {actions}; a spiking agent chooses one of several actions, so "
+            "it needs a Discrete one: wrap the environment, or choose another."
+        )
+    if actions.n != n_actions:
+        raise EnvironmentMismatchError(
+            f"Environment '{name}' has {actions.n} actions, the network decides between {n_actions}: "
+            "use the environment it was trained for."
+        )
+    if not isinstance(observations, Box):
+        raise EnvironmentMismatchError(
+            f"Environment '{name}' has the observation space {observations}; a Box of numbers is needed: wrap it."
+        )
+    size = int(np.prod(observations.shape))
+    if size != n_inputs:
+        raise EnvironmentMismatchError(
+            f"Environment '{name}' observes {size} values (shape {observations.shape}), the network reads {n_inputs}: "
+            "use the environment it was trained for."
+        )
+    return int(actions.start)
+
+
+def _flat(observation: Any) -> FloatArray:
+    return np.asarray(observation, dtype=np.float64).ravel()

@@ -1,0 +1,397 @@
+"""Commands that run a network: run, serve, drive, check."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from .. import __version__
+from ..bridges.client import RemoteAgent
+from ..bridges.environments import GymnasiumEnvironment
+from ..bridges.host import Host
+from ..bridges.host_process import HostProcess
+from ..deploy.mapping import plan as plan_deployment
+from ..errors import InvalidInputError
+from ..hardware_profiles.profile import load_profile, parse_settings
+from ..models import load
+from ..models.network import Network
+from ..runtime.agent import Decider, launch
+from ..runtime.fidelity import check as check_fidelity
+from ..runtime.fidelity import load_observations, wilson
+from ..runtime.loop import EpisodeResult, RunResult, run_episodes
+from ..runtime.pacing import MissPolicy, Pace
+from ..runtime.trace import TraceWriter
+from .options import (
+    AgentArgument,
+    EnvironmentOption,
+    EpisodesOption,
+    JsonOption,
+    MissOption,
+    PaceOption,
+    ProfileOption,
+    SeedOption,
+    SetOption,
+    SlackOption,
+    SpikesOption,
+    TimeoutOption,
+    TraceOption,
+)
+from .output import emit, err, facts, out, progress, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command("run")(run)
+    app.command("serve")(serve)
+    app.command("drive")(drive)
+    app.command("check")(check)
+
+
+def run(
+    agent: AgentArgument,
+    on: ProfileOption,
+    env: EnvironmentOption,
+    episodes: EpisodesOption = 10,
+    seed: SeedOption = 0,
+    trace: TraceOption = None,
+    spikes: SpikesOption = False,
+    pace: PaceOption = None,
+    slack_ms: SlackOption = 5.0,
+    on_miss: MissOption = "hold",
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Without the bridge: network and environment in one process.")
+    ] = False,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run an agent live in an environment, over the bridge, and compare each decision with the reference."""
+    network = load(agent)
+    settings = parse_settings(set_ or [])
+    deployment = plan_deployment(network, load_profile(on, settings))
+    _check_pace(pace)
+    miss = _miss_policy(on_miss, network.n_outputs)
+    if pace is not None and in_process:
+        raise InvalidInputError("--pace needs the bridge: a decision in this process cannot be overtaken by time.")
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(
+            GymnasiumEnvironment(env, n_inputs=network.n_inputs, n_actions=network.n_outputs)
+        )
+        decider: Decider
+        if in_process:
+            decider = stack.enter_context(launch(network, on, seed=seed, settings=settings))
+        else:
+            host = stack.enter_context(HostProcess(network, on, settings=settings, seed=seed, pace_scale=pace))
+            decider = stack.enter_context(RemoteAgent(host.address, expect_network=network.content_hash))
+        window_s = network.steps * deployment.window.step_ms * (pace or 0.0) / 1e3
+        facts_of_run = {
+            "agent": network.name,
+            "network_hash": network.content_hash,
+            "profile": deployment.profile.name,
+            "environment": env,
+            "seed": seed,
+            "mode": "lock-step" if pace is None else f"paced x {pace:g}",
+            "bridge": not in_process,
+        }
+        _run_and_report(
+            environment,
+            decider,
+            facts_of_run,
+            meta={"network": _network_meta(network), "settings": deployment.profile.model_dump()},
+            reference=stack.enter_context(launch(network, "reference", seed=seed)),
+            episodes=episodes,
+            seed=seed,
+            trace=trace,
+            spikes=spikes,
+            pace=None if pace is None else Pace(window_s, slack_ms / 1e3, miss),
+            json=json,
+        )
+
+
+def serve(
+    agent: AgentArgument,
+    on: ProfileOption,
+    bind: Annotated[
+        str, typer.Option("--bind", metavar="ADDRESS", help="tcp://HOST:PORT; port * takes a free one.")
+    ] = "tcp://127.0.0.1:5560",
+    seed: SeedOption = 0,
+    pace: PaceOption = None,
+    max_clients: Annotated[int, typer.Option("--max-clients", min=1, help="Lock-step: how many at a time.")] = 8,
+    idle_timeout: Annotated[
+        float, typer.Option("--idle-timeout", min=0.1, help="Seconds of silence after which a client's place is free.")
+    ] = 60.0,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Host a network for environments in other processes, possibly on other machines. Ctrl-C stops it."""
+    network = load(agent)
+    profile = load_profile(on, parse_settings(set_ or []))
+    _check_pace(pace)
+    with (
+        launch(network, profile, seed=seed) as deployed,
+        Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=_log) as host,
+    ):
+        if json:
+            emit_line = {"address": host.address, "network_hash": network.content_hash, "profile": profile.name}
+            _emit_on_one_line(emit_line)
+        else:
+            out.print(f"{network.name} on {profile.name} listens at {host.address}; Ctrl-C stops it", highlight=False)
+        if until_stdin_closes:
+            threading.Thread(target=_stop_with_stdin, args=(host,), daemon=True).start()
+        host.serve_until_signalled()
+
+
+def drive(
+    connect: Annotated[str, typer.Option("--connect", metavar="ADDRESS", help="Where spikeloop serve listens.")],
+    env: EnvironmentOption,
+    episodes: EpisodesOption = 10,
+    seed: SeedOption = 0,
+    trace: TraceOption = None,
+    spikes: SpikesOption = False,
+    slack_ms: SlackOption = 5.0,
+    on_miss: MissOption = "hold",
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", metavar="AGENT", help="Compare each decision with this network's reference."),
+    ] = None,
+    timeout: TimeoutOption = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Run an environment here against a network that spikeloop serve hosts."""
+    expected = None if reference is None else load(reference)
+    with contextlib.ExitStack() as stack:
+        expected_hash = None if expected is None else expected.content_hash
+        remote = stack.enter_context(RemoteAgent(connect, timeout_s=timeout, expect_network=expected_hash))
+        miss = _miss_policy(on_miss, remote.n_outputs)
+        environment = stack.enter_context(
+            GymnasiumEnvironment(env, n_inputs=remote.n_inputs, n_actions=remote.n_outputs)
+        )
+        window_s = remote.steps * remote.step_ms * remote.scale / 1e3
+        facts_of_run = {
+            "agent": remote.network_name,
+            "network_hash": remote.network_hash,
+            "profile": remote.profile,
+            "environment": env,
+            "seed": seed,
+            "mode": f"paced x {remote.scale:g}" if remote.paced else "lock-step",
+            "bridge": True,
+            "host": connect,
+        }
+        _run_and_report(
+            environment,
+            remote,
+            facts_of_run,
+            meta={} if expected is None else {"network": _network_meta(expected)},
+            reference=None if expected is None else stack.enter_context(launch(expected, "reference", seed=seed)),
+            episodes=episodes,
+            seed=seed,
+            trace=trace,
+            spikes=spikes,
+            pace=Pace(window_s, slack_ms / 1e3, miss) if remote.paced else None,
+            json=json,
+        )
+
+
+def check(
+    agent: AgentArgument,
+    on: ProfileOption,
+    observations: Annotated[
+        Path, typer.Option("--observations", metavar="FILE", help=".npy, or .npz with the array 'observations'.")
+    ],
+    seed: SeedOption = 0,
+    require: Annotated[
+        float | None,
+        typer.Option("--require", min=0.0, max=100.0, help="Exit with 1 if the agreement (in %) is below."),
+    ] = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare a deployed agent with the reference, on given observations: action agreement and |dV|."""
+    network = load(agent)
+    profile = load_profile(on, parse_settings(set_ or []))
+    states = load_observations(observations)
+    with progress(f"{network.name} on {profile.name}", len(states), unit="observations") as update:
+        report = check_fidelity(network, profile, states, seed=seed, on_progress=update)
+    if json:
+        emit(report.as_dict())
+    else:
+        low, high = report.interval
+        facts(
+            f"{report.network} on {report.profile}, {report.observations} observations",
+            [
+                (
+                    "action agreement",
+                    f"{100 * report.agreement:.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  (95 % Wilson)",
+                ),
+                ("|dV| of the output", f"at most {report.max_abs_dv:.3g}, median {report.median_abs_dv:.3g}"),
+                ("spike trains", f"{report.differing_trains} of {report.trains} differ"),
+                ("first disagreement", "none" if report.first_disagreement is None else report.first_disagreement),
+                ("ms per decision", f"{report.ms_per_decision:.3f} (spikes recorded)"),
+            ],
+        )
+    if require is not None and 100 * report.agreement < require:
+        err.print(f"agreement is {100 * report.agreement:.2f} %, required are {require:g} %", highlight=False)
+        raise typer.Exit(1)
+
+
+def _run_and_report(
+    environment: GymnasiumEnvironment,
+    decider: Decider,
+    facts_of_run: dict[str, Any],
+    *,
+    meta: dict[str, Any],
+    reference: Decider | None,
+    episodes: int,
+    seed: int,
+    trace: Path | None,
+    spikes: bool,
+    pace: Pace | None,
+    json: bool,
+) -> None:
+    if spikes and trace is None:
+        raise InvalidInputError("--spikes keeps spikes in the trace: give --trace FILE too.")
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if trace is not None:
+            writer = stack.enter_context(TraceWriter(trace, {**facts_of_run, **meta, "versions": _versions()}))
+        update = stack.enter_context(progress(str(facts_of_run["agent"]), episodes, unit="episodes"))
+
+        def on_step(episode: int, step: int, total: float) -> None:
+            if step % 20 == 0:
+                update(episode, note=f"step {step}, return {total:g}")
+
+        def on_episode(episode: EpisodeResult) -> None:
+            update(episode.episode + 1)
+            agreed = f", {episode.agreed}/{episode.compared} as the reference" if episode.compared else ""
+            missed = f", {episode.missed} missed" if pace is not None else ""
+            err.print(
+                f"episode {episode.episode:3d}  return {episode.total:8.1f}  {episode.length:4d} steps  "
+                f"{episode.outcome}{agreed}{missed}",
+                highlight=False,
+            )
+
+        result = run_episodes(
+            environment,
+            decider,
+            episodes=episodes,
+            seed=seed,
+            reference=reference,
+            trace=writer,
+            spikes=spikes,
+            pace=pace,
+            on_step=on_step,
+            on_episode=on_episode,
+        )
+    summary = _summary(result, pace)
+    if json:
+        emit({**facts_of_run, **summary, "versions": _versions()})
+    else:
+        _print_summary(facts_of_run, result, summary, pace)
+
+
+def _summary(result: RunResult, pace: Pace | None) -> dict[str, Any]:
+    medians = {stage.removesuffix("_us"): value / 1e3 for stage, value in result.stage_medians_us().items()}
+    if medians:
+        medians["bridge"] = medians.pop("wall") - medians["stages"]
+    summary: dict[str, Any] = {
+        "episodes": [
+            {
+                "episode": e.episode,
+                "seed": e.seed,
+                "return": e.total,
+                "length": e.length,
+                "outcome": e.outcome,
+                "compared": e.compared,
+                "agreed": e.agreed,
+                "missed": e.missed,
+            }
+            for e in result.episodes
+        ],
+        "mean_return": float(np.mean(result.returns)),
+        "std_return": float(np.std(result.returns)),
+        "decisions": result.decisions,
+        "agreement": result.agreement,
+        "compared": result.compared,
+        "agreed": result.agreed,
+        "ms_per_decision": medians,
+        "ms_per_decision_p99": float(np.percentile(result.wall_us, 99)) / 1e3 if result.wall_us else None,
+    }
+    if pace is not None:
+        summary |= {"missed": result.missed, "period_ms": pace.period_s * 1e3, "on_miss": str(pace.miss)}
+    return summary
+
+
+def _print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict[str, Any], pace: Pace | None) -> None:
+    returns = result.returns
+    spread = f"mean {summary['mean_return']:.1f}, std {summary['std_return']:.1f}, {min(returns):g} to {max(returns):g}"
+    rows: list[tuple[str, str]] = [("return", spread)]
+    if result.agreement is not None:
+        low, high = wilson(result.agreed, result.compared)
+        rows.append(
+            (
+                "agreement with the reference",
+                f"{100 * result.agreement:.2f} % ({result.agreed} of {result.compared}; "
+                f"95 %: {100 * low:.2f} to {100 * high:.2f})",
+            )
+        )
+    if pace is not None:
+        rows.append(("missed deadlines", f"{result.missed} of {result.decisions} ({pace.miss})"))
+        rows.append(("period", f"{summary['period_ms']:.1f} ms"))
+    stages = summary["ms_per_decision"]
+    for stage in ("encode", "inject", "run", "read", "decode", "bridge"):
+        if stage in stages:
+            rows.append((f"ms per decision: {stage}", f"{stages[stage]:.3f}"))
+    if stages:
+        whole = stages["stages"] + stages["bridge"]
+        rows.append(("ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
+    title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
+    table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "median "], rows)
+
+
+def _check_pace(pace: float | None) -> None:
+    if pace is not None and not 0 < pace < float("inf"):
+        raise InvalidInputError(f"--pace {pace} was given; it must be above 0 (1: network time is wall time).")
+
+
+def _miss_policy(text: str, n_actions: int) -> MissPolicy:
+    policy = MissPolicy.parse(text)
+    if policy.safe_action is not None and policy.safe_action >= n_actions:
+        raise InvalidInputError(f"--on-miss {text} names action {policy.safe_action}; there are {n_actions}, from 0.")
+    return policy
+
+
+def _network_meta(network: Network) -> dict[str, Any]:
+    return {"name": network.name, "hash": network.content_hash, "provenance": dict(network.provenance)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "spikeloop": __version__}
+    for package in ("numpy", "numba", "gymnasium", "pyzmq", "nest-simulator"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _stop_with_stdin(host: Host) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    host.stop()
+
+
+def _emit_on_one_line(document: dict[str, Any]) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def _log(text: str) -> None:
+    err.print(text, markup=False, highlight=False)
