@@ -78,6 +78,9 @@ class Window:
     spike_shift : int
         A neuron that fires at the end of the target's step k fires in the Network's step ``k + spike_shift``: the
         Network tests a potential at the start of a step, NEST at the end of the step before.
+    read_grid : float
+        Output potentials are rounded to multiples of this, far above rounding noise, so that outputs that are equal in
+        the reference are equal on the target. 0: not rounded.
     """
 
     step_ms: float
@@ -86,6 +89,7 @@ class Window:
     input_lead_ms: float = 0.0
     lead_steps: int = 0
     spike_shift: int = 0
+    read_grid: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ from .deployment import Deployment, Population
 from .dynamics import drive, pack
 from .findings import Finding
 
+MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any spike that arrives in it
 
 # The session that holds this process's kernel: NEST has one.
@@ -77,37 +78,43 @@ class NestSession:
         self._network = deployment.network
         self._window = deployment.window
         self._ticks_per_step = round(deployment.window.step_ms / deployment.window.resolution_ms)
+        self._seed = seed
+        self._windows = 0
         self._steps_run = 0
         self._phase = "idle"
-        self._recorder: Any = None
+        self._devices: set[str] = set()  # "recorder", "spikes": made when first used, they cost time in every step
         self._recording = False
-        self._spike_inputs: Any = None
         _holder = self
         try:
             with self._translated():
-                self._build(seed)
+                self._build()
         except BaseException:
             self.close()
             raise
 
     # --- building -------------------------------------------------------------------------------------------------
 
-    def _build(self, seed: int) -> None:
+    def _build(self) -> None:
         nest = self._nest
         nest.ResetKernel()
         nest.verbosity = nest.VerbosityLevel.ERROR
         nest.set(
             resolution=self._window.resolution_ms,
-            rng_seed=1 + seed % (2**32 - 1),
+            rng_seed=1 + (self._seed + self._windows) % (2**32 - 1),
             local_num_threads=1,
             # Without these two, NEST logs every change of its spike buffers: 100 bytes a decision, for ever.
             spike_buffer_shrink_limit=0.0,
             spike_buffer_grow_extra=5.0,
         )
+        delays = [projection.delay_ms for projection in self._deployment.projections]
+        self._shortest_delay = min(delays)
+        self._spike_projection = next(p for p in self._deployment.projections if p.source == "spikes")
+        # Stated beforehand: devices that join later must not widen the range, which NEST fixes at the first Run.
+        nest.set(min_delay=self._shortest_delay, max_delay=max(delays))
         self._nodes = {
             population.name: nest.Create(population.model, population.size, dict(population.parameters))
             for population in self._deployment.populations
-            if population.role != "spikes"  # created when first used: idle generators cost time in every step
+            if population.role != "spikes"
         }
         for projection in self._deployment.projections:
             if projection.source != "spikes":
@@ -117,8 +124,35 @@ class NestSession:
             if population.constant_input is not None:
                 self._nodes[population.name].set([{"I_e": float(value)} for value in population.constant_input])
         self._prepare_calls(neurons)
+        for device in self._devices:
+            self._create(device)
         nest.Prepare()
         self._now = 0  # in ticks of the resolution
+        self._events_read = 0
+
+    def _add(self, device: str) -> None:
+        """Add a device to a network that may have run already."""
+        self._devices.add(device)
+        if self._adapting is not None:
+            # pp_psc_delta gains one more adaptation, with random memory for its decay, whenever Prepare follows a
+            # status call: it can only be prepared once.
+            self._build()
+            return
+        # NEST accepts Create and Connect between Prepare and Cleanup, and then does not deliver properly.
+        self._nest.Cleanup()
+        self._create(device)
+        self._nest.Prepare()
+
+    def _create(self, device: str) -> None:
+        nest, synapse = self._nest, {"delay": self._shortest_delay}
+        if device == "spikes":
+            self._spike_inputs = nest.Create("spike_generator", self._network.n_channels)
+            self._connect(self._spike_inputs, self._spike_projection)
+            return
+        self._recorder = nest.Create("spike_recorder")
+        for population in self._deployment.populations:
+            if population.fires:
+                nest.Connect(self._nodes[population.name], self._recorder, "all_to_all", synapse)
 
     def _connect(self, source: Any, projection: Any) -> None:
         synapse = {"weight": projection.weights.T, "delay": projection.delay_ms, "receptor_type": projection.receptor}
@@ -163,6 +197,8 @@ class NestSession:
         set_status, run = self._kernel.llapi_set_nc_status, self._kernel.llapi_run
         try:
             self._record(recording.spikes or self._network.output_fires)
+            if stimulus.spikes is not None and "spikes" not in self._devices:
+                self._add("spikes")
             if self._currents is None:
                 drive(self._ints, self._floats, stimulus.currents, self._drives)
                 for settings, value in zip(self._silence, (self._drives[0] + self._offset).tolist(), strict=False):
@@ -172,7 +208,7 @@ class NestSession:
             set_status(self._neurons, self._silence)
             if stimulus.spikes is not None:
                 self._schedule(stimulus.spikes[0])
-            elif self._spike_inputs is not None:
+            elif "spikes" in self._devices:
                 self._schedule(np.zeros((1, self._network.n_channels), dtype=np.uint8))
             self._run_ms(run, self._window.silence_ms)
             if self._currents is not None:
@@ -183,6 +219,7 @@ class NestSession:
                 self._cancel_adaptation()
         except self._error as error:
             raise _translated(error) from None
+        self._windows += 1
         self._steps_run = self._window.lead_steps
         self._phase = "open"
 
@@ -207,6 +244,8 @@ class NestSession:
         try:
             values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
             potentials = np.array(values, dtype=np.float64).reshape(1, -1) - self._read_start
+            if self._window.read_grid:
+                potentials = np.rint(potentials / self._window.read_grid) * self._window.read_grid
             if not self._recording:
                 return Readout(potentials)
             rasters = self._rasters()
@@ -256,13 +295,6 @@ class NestSession:
 
     def _schedule(self, spikes: NDArray[np.uint8]) -> None:
         """Program input spikes [steps, channels] of the window that is about to open."""
-        projection = next(p for p in self._deployment.projections if p.source == "spikes")
-        if self._spike_inputs is None:
-            # NEST accepts Create and Connect between Prepare and Cleanup, and then does not deliver properly.
-            self._nest.Cleanup()
-            self._spike_inputs = self._nest.Create("spike_generator", self._network.n_channels)
-            self._connect(self._spike_inputs, projection)
-            self._nest.Prepare()
         window = self._window
         # Step 0 lies `lead_steps` before the end of the silence. A spike time equal to "now" would be lost, but the
         # silence is always longer than the lead.
@@ -284,24 +316,25 @@ class NestSession:
         """Switch the spike recorder; it is created when first wanted, and emptied before each window that uses it."""
         if not wanted and not self._recording:
             return
-        # A recorder can only be set up or emptied outside of Prepare and Cleanup.
-        self._nest.Cleanup()
-        if self._recorder is None:
-            self._recorder = self._nest.Create("spike_recorder", params={"time_in_steps": True})
-            for population in self._deployment.populations:
-                if population.fires:
-                    self._nest.Connect(self._nodes[population.name], self._recorder)
-        stop = sys.float_info.max if wanted else 0.0
-        self._recorder.set({"n_events": 0, "stop": stop})
-        self._nest.Prepare()
+        if "recorder" not in self._devices:
+            self._add("recorder")
+        if self._adapting is None:
+            # A recorder can only be switched or emptied outside of Prepare and Cleanup.
+            self._nest.Cleanup()
+            self._recorder.set({"n_events": 0, "stop": sys.float_info.max if wanted else 0.0})
+            self._nest.Prepare()
+            self._events_read = 0
+        elif self._events_read > MOST_EVENTS:
+            self._build()  # prepared only once, it cannot be emptied
         self._recording = wanted
 
     def _rasters(self) -> tuple[NDArray[np.uint8], ...]:
         """Spikes per step of the Network, from the recorder's events: uint8 [1, steps, neurons] per firing layer."""
         events = self._kernel.llapi_get_nc_status(self._recorder._datum, "events")
         zero = self._now - self._steps_run * self._ticks_per_step
-        ticks = np.asarray(events["times"], dtype=np.int64) - zero
+        ticks = np.rint(events["times"] / self._window.resolution_ms).astype(np.int64) - zero
         senders = np.asarray(events["senders"], dtype=np.int64)
+        self._events_read = len(ticks)
         steps = -(-ticks // self._ticks_per_step) - 1 + self._window.spike_shift
         rasters = []
         for population in self._deployment.populations:

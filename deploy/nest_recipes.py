@@ -11,7 +11,8 @@ steps from the window's start, and let P = exp(-1/tau_m) be the membrane decay:
 - ``iaf_psc_exp``: resets to zero, with exponential synaptic currents; all input goes through them.
 
 Ties: NEST fires at ``>=``. Moving the threshold by TIE, far above the rounding noise and far below any weight, makes a
-potential that equals the threshold fire or not, as `Neuron.compare` says.
+potential that equals the threshold fire or not, as `Neuron.compare` says. In the same way output potentials are
+rounded to READ_GRID: outputs that tie in the reference tie on NEST.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .deployment import Deployment, Population, Projection, Window
 from .findings import Finding
 
 TIE = 2.0**-40
+READ_GRID = 2.0**-34
 NO_LEAK_TAU_MS = 2.0**53  # exp(-1/tau) is the largest double below 1, and (1 - P)*tau is exactly 1
 NEVER = 1e300  # a threshold that is never reached; NEST refuses infinity for some models
 SMALLEST_DECAY = 1e-3  # below it, the shift of the subtracting recipe costs more precision than is promised
@@ -84,6 +86,7 @@ def _exact(network: Network) -> _Recipe:
     tau = NO_LEAK_TAU_MS if beta == 1 else -1.0 / math.log(beta)
     decay = math.exp(-1.0 / tau)
     tie = TIE * neuron.threshold * (1 if neuron.compare == ">" else -1)
+    grid = READ_GRID * neuron.threshold
     base: dict[str, object] = {"E_L": 0.0, "tau_m": tau, "C_m": tau * (1.0 - decay)}
     longest = max(layer.delay for layer in network.layers)
     if alpha > 0:
@@ -98,13 +101,15 @@ def _exact(network: Network) -> _Recipe:
             parameters=base | {"C_m": 1.0, "V_reset": 0.0, "t_ref": 1.0, "tau_syn_ex": tau_syn, "tau_syn_in": tau_syn},
             threshold=("V_th", neuron.threshold + tie),
             start=0.0,
-            window=Window(1.0, 1.0, silence_ms=float(2 + longest + fading), input_lead_ms=2.0, spike_shift=1),
+            window=Window(
+                1.0, 1.0, silence_ms=float(2 + longest + fading), input_lead_ms=2.0, spike_shift=1, read_grid=grid
+            ),
             delay_ms=1.0,
             gain=1.0 / gain,
             input_model="dc_generator",
             input_gain=1.0 / (1.0 - alpha),
         )
-    window = Window(1.0, 1.0, silence_ms=float(longest + 1), lead_steps=1, spike_shift=1)
+    window = Window(1.0, 1.0, silence_ms=float(longest + 1), lead_steps=1, spike_shift=1, read_grid=grid)
     if neuron.reset == "zero":
         return _Recipe(
             sentence="iaf_psc_delta: reset to zero, one step of refractoriness",
@@ -313,8 +318,8 @@ def _point_neuron_findings(network: Network, profile: Profile) -> list[Finding]:
             findings.append(
                 Finding(
                     "error",
-                    "pp_psc_delta without with_reset=false resets its potential at each spike besides adapting, and NEST "
-                    "cannot reset the adaptation between decisions then.",
+                    "pp_psc_delta without with_reset=false resets its potential besides adapting, and NEST cannot "
+                    "reset the adaptation between decisions then.",
                     "Set with_reset=false.",
                 )
             )

@@ -65,6 +65,7 @@ class Profile(_Part):
     summary: str
     source: str = Field(description="where the settings come from")
     exact: bool
+    stochastic: bool = Field(default=False, description="the target draws random numbers")
     precision: str = Field(description="number format of potentials and weights on the target")
     update_order: str = Field(description="what happens first within a step")
     departures: tuple[str, ...] = ()

@@ -231,6 +231,8 @@ class Network:
                 f"An observation of shape {array.shape} was given; network '{self.name}' needs "
                 f"({self.n_inputs},) or [n, {self.n_inputs}]."
             )
+        if not array.size:
+            raise InvalidInputError("No observations were given; at least one is needed.")
         return np.atleast_2d(array)
 
     def stimulus(self, stimulus: Stimulus) -> Stimulus:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ..deploy.backend import Readout, Recording, Session
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import open_session, plan
-from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile, Value, load_profile
 from ..models.loading import load
 from ..models.network import Network
@@ -164,8 +163,6 @@ class Agent:
         if most is None or n <= most:
             readout, inject, run, read = self._window(stimulus, recording)
         else:
-            if n == 0:
-                raise InvalidInputError("A batch of 0 observations was given; at least one is needed.")
             parts = [self._window(stimulus.sample(i), recording) for i in range(n)]
             readout = _joined([part[0] for part in parts])
             inject, run, read = (sum(stage) for stage in zip(*(part[1:] for part in parts), strict=True))

@@ -88,8 +88,6 @@ def check(
     if not isinstance(network, Network):
         network = load(network)
     states = network.observations(observations)
-    if not len(states):
-        raise InvalidInputError("There are no observations to check: at least one is needed.")
     with launch(network, "reference", seed=seed) as agent:
         expected = agent.decide(states, spikes=True)
     actions, outputs, milliseconds = [], [], []

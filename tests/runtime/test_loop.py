@@ -1,0 +1,144 @@
+"""The closed loop, in lock-step and paced, on environments whose every step is known."""
+
+import time
+
+import numpy as np
+import pytest
+from spikeloop.deploy.conformance import example
+from spikeloop.errors import InvalidInputError
+from spikeloop.runtime import MissPolicy, Pace, Trace, TraceWriter, launch, run_episodes
+from spikeloop.runtime.decision import Decision, Timings
+
+
+class Line:
+    """Walks a fixed list of observations; ends as told. Counts what it is asked."""
+
+    def __init__(self, length, terminates=True):
+        self.length, self.terminates = length, terminates
+        self.seeds, self.actions = [], []
+
+    def reset(self, *, seed=None):
+        self.seeds.append(seed)
+        self._t, self._rng = 0, np.random.default_rng(seed)
+        return self._rng.normal(size=3), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        self._t += 1
+        over = self._t == self.length
+        return self._rng.normal(size=3), 2.0, over and self.terminates, over and not self.terminates, {}
+
+
+@pytest.mark.parametrize(("terminates", "outcome"), [(True, "terminated"), (False, "truncated")])
+def test_episodes_are_counted_and_seeded(terminates, outcome):
+    environment = Line(7, terminates)
+    with launch(example(0)) as agent, launch(example(0)) as reference:
+        result = run_episodes(environment, agent, episodes=3, seed=10, reference=reference)
+    assert environment.seeds == [10, 11, 12]
+    assert [e.outcome for e in result.episodes] == [outcome] * 3
+    assert result.returns == [14.0] * 3
+    assert (result.decisions, result.compared, result.agreed, result.agreement) == (21, 21, 21, 1.0)
+    medians = result.stage_medians_us()
+    assert medians["wall_us"] >= medians["run_us"] > 0
+
+
+def test_disagreement_is_counted():
+    class Contrary:
+        def reset(self, *, seed=None):
+            pass
+
+        def decide(self, observation, *, spikes=False):
+            with launch(example(0)) as agent:
+                action = (agent.act(observation) + 1) % 3
+            return Decision(action, np.zeros(3), Timings())
+
+    with launch(example(0)) as reference:
+        result = run_episodes(Line(5), Contrary(), episodes=1, reference=reference)
+    assert (result.compared, result.agreed, result.agreement) == (5, 0, 0.0)
+
+
+def test_the_trace_holds_the_run(tmp_path):
+    environment = Line(6, terminates=False)
+    with launch(example(1)) as agent, TraceWriter(tmp_path / "run.db", {}) as trace:
+        run_episodes(environment, agent, episodes=2, seed=3, trace=trace, spikes=True)
+    rows = list(Trace(tmp_path / "run.db").decisions())
+    assert [row.action for row in rows] == environment.actions
+    assert [row.reward for row in rows] == [2.0] * 12
+    assert [row.truncated for row in rows] == ([False] * 5 + [True]) * 2
+    assert not any(row.terminated for row in rows)
+    assert all(row.spike_events is not None for row in rows)
+    assert [e["outcome"] for e in Trace(tmp_path / "run.db").episodes()] == ["truncated"] * 2
+
+
+def test_an_error_leaves_the_finished_decisions_in_the_trace(tmp_path):
+    class Breaks(Line):
+        def step(self, action):
+            if self._t == 3:
+                raise RuntimeError("the robot fell over")
+            return super().step(action)
+
+    with (
+        launch(example(1)) as agent,
+        pytest.raises(RuntimeError, match="fell over"),
+        TraceWriter(tmp_path / "run.db", {}) as trace,
+    ):
+        run_episodes(Breaks(10), agent, episodes=1, trace=trace)
+    trace = Trace(tmp_path / "run.db")
+    assert len(trace) == 4
+    assert trace.episodes()[0] | {"seed": 0} == {
+        "episode": 0, "seed": 0, "return": 6.0, "length": 3, "outcome": "interrupted",
+    }  # fmt: skip
+
+
+class Slow:
+    """A paced decider that answers each request after the next of `delays`, with the action that it was asked for."""
+
+    def __init__(self, delays):
+        self._delays = iter(delays)
+        self.outstanding, self.asked = False, []
+
+    def reset(self, *, seed=None):
+        pass
+
+    def submit(self, observation, *, spikes=False):
+        assert not self.outstanding, "at most one decision is under way"
+        self.outstanding, self._due = True, time.perf_counter() + next(self._delays)
+        self.asked.append(float(observation[0]))
+
+    def poll(self, timeout_s):
+        left = self._due - time.perf_counter()
+        time.sleep(max(0.0, min(left, timeout_s)))
+        if left > timeout_s:
+            return None
+        self.outstanding = False
+        return Decision(len(self.asked), np.zeros(3), Timings())
+
+
+def test_a_late_decision_is_missed_and_its_answer_thrown_away():
+    pace = Pace(window_s=0.05, slack_s=0.05)
+    environment = Line(6)
+    # The third takes 2.5 periods: ticks 3, 4 and 5 are missed; the observation of tick 6 is asked for as the 4th.
+    decider = Slow([0.0, 0.0, 0.25, 0.0, 0.0, 0.0])
+    started = time.perf_counter()
+    result = run_episodes(environment, decider, episodes=1, pace=pace)
+    assert time.perf_counter() - started >= 6 * pace.period_s
+    assert environment.actions[:4] == [1, 2, 2, 2]
+    assert result.missed == environment.actions.count(2) - 1
+    assert result.missed in (2, 3)  # the answer may come just before or after the tick's submission
+    assert environment.actions[-1] == len(decider.asked)
+    assert len(result.timings) == 6 - result.missed
+
+
+@pytest.mark.parametrize(("policy", "actions"), [("hold", [0, 0, 0]), ("safe:2", [2, 2, 2])])
+def test_before_the_first_decision_the_policy_has_an_action(policy, actions):
+    environment = Line(3)
+    pace = Pace(0.01, 0.01, MissPolicy.parse(policy))
+    result = run_episodes(environment, Slow([10.0]), episodes=1, pace=pace)
+    assert environment.actions == actions
+    assert (result.missed, result.decisions) == (3, 3)
+
+
+@pytest.mark.parametrize("text", ["", "safe", "safe:", "safe:-1", "safe:x", "wait"])
+def test_bad_miss_policies(text):
+    with pytest.raises(InvalidInputError, match="'hold' or 'safe:ACTION'"):
+        MissPolicy.parse(text)
