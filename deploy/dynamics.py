@@ -60,6 +60,40 @@ def drive(ints: Any, floats: Any, currents: Any, out: Any) -> None:
 
 
 @_jit
+def _add_rows(h: Any, spikes: Any, weights: Any) -> None:
+    """``h += spikes @ weights``, where most spikes are 0: row by row, in ascending order."""
+    size = len(h)
+    for k in range(len(spikes)):
+        count = spikes[k]
+        if count:
+            row = weights[k * size : (k + 1) * size]
+            for j in range(size):
+                h[j] += count * row[j]
+
+
+@_jit
+def _update(
+    mem: Any,
+    syn: Any,
+    h: Any,
+    fired: Any,
+    threshold: float,
+    taken: float,
+    beta: float,
+    alpha: float,
+    strict: int,
+    zero: int,
+) -> None:
+    """One step of one layer; spikes are 0.0 and 1.0."""
+    for j in range(len(mem)):
+        over = mem[j] > threshold if strict else mem[j] >= threshold
+        moved = beta * mem[j] + syn[j]
+        fired[j] = 1.0 if over else 0.0
+        mem[j] = (0.0 if zero else moved - taken) if over else moved
+        syn[j] = alpha * syn[j] + h[j]
+
+
+@_jit
 def advance(
     ints: Any,
     floats: Any,
@@ -83,75 +117,40 @@ def advance(
         Input spikes; steps = 0 where there are none.
     state : float64 [n, 2, neurons]
         Potentials and synaptic inputs.
-    ring : uint8 [n, RING, neurons]
-        The last spikes, for delays.
+    ring : float64 [n, RING, neurons]
+        The last spikes (0 or 1), for delays.
     raster : uint8 [n, steps, neurons], steps = 0: not recorded
     traces : float64 [n, steps, neurons], steps = 0: not recorded
     """
-    n_layers = ints[N_LAYERS]
-    n_channels = ints[N_CHANNELS]
-    depth = ints[RING]
-    threshold = floats[THRESHOLD]
-    beta = floats[MEMBRANE_DECAY]
-    alpha = floats[SYNAPSE_DECAY]
-    taken = floats[SUBTRACTED]
-    strict = ints[STRICT]
-    zero = ints[ZERO_RESET]
-    record = raster.shape[1] > 0
-    trace = traces.shape[1] > 0
-    spiking_input = spikes.shape[1]
+    n_layers, depth = ints[N_LAYERS], ints[RING]
+    threshold, taken = floats[THRESHOLD], floats[SUBTRACTED]
+    beta, alpha = floats[MEMBRANE_DECAY], floats[SYNAPSE_DECAY]
     inputs = np.empty(state.shape[2])
     for i in range(state.shape[0]):
-        mem = state[i, 0]
-        syn = state[i, 1]
         for t in range(first, last):
             now = ring[i, t % depth]
-            start = 0
-            before = 0
-            n_before = n_channels
+            before, start, n_before = 0, 0, ints[N_CHANNELS]
             parameters = HEAD_FLOATS
             for layer in range(n_layers):
                 size = ints[HEAD_INTS + layer]
-                weights = parameters + size
+                end = start + size
+                weights = floats[parameters + size : parameters + size + n_before * size]
+                h = inputs[:size]
                 if layer == 0:
-                    for j in range(size):
-                        inputs[j] = drives[i, j]
-                    if t < spiking_input:
-                        for c in range(n_channels):
-                            count = spikes[i, t, c]
-                            if count:
-                                row = weights + c * size
-                                for j in range(size):
-                                    inputs[j] += count * floats[row + j]
+                    h[:] = drives[i]
+                    if t < spikes.shape[1]:
+                        _add_rows(h, spikes[i, t], weights)
                 else:
-                    for j in range(size):
-                        inputs[j] = floats[parameters + j]
+                    h[:] = floats[parameters : parameters + size]
                     back = t - ints[HEAD_INTS + n_layers + layer] + 1
                     if back >= 0:
-                        fired = ring[i, back % depth]
-                        for k in range(n_before):
-                            if fired[before + k]:
-                                row = weights + k * size
-                                for j in range(size):
-                                    inputs[j] += floats[row + j]
-                fires = layer < n_layers - 1 or ints[OUTPUT_FIRES] == 1
-                for j in range(size):
-                    m = start + j
-                    potential = mem[m]
-                    spike = fires and (potential > threshold if strict else potential >= threshold)
-                    if not spike:
-                        mem[m] = beta * potential + syn[m]
-                    elif zero:
-                        mem[m] = 0.0
-                    else:
-                        mem[m] = beta * potential + syn[m] - taken
-                    syn[m] = alpha * syn[m] + inputs[j]
-                    now[m] = spike
-                    if record:
-                        raster[i, t, m] = spike
-                    if trace:
-                        traces[i, t, m] = mem[m]
-                before = start
-                n_before = size
-                start += size
-                parameters = weights + size * (n_channels if layer == 0 else ints[HEAD_INTS + layer - 1])
+                        _add_rows(h, ring[i, back % depth, before:start], weights)
+                mem, syn, fired = state[i, 0, start:end], state[i, 1, start:end], now[start:end]
+                limit = threshold if layer < n_layers - 1 or ints[OUTPUT_FIRES] else np.inf
+                _update(mem, syn, h, fired, limit, taken, beta, alpha, ints[STRICT], ints[ZERO_RESET])
+                if raster.shape[1]:
+                    raster[i, t, start:end] = fired.astype(np.uint8)
+                if traces.shape[1]:
+                    traces[i, t, start:end] = mem
+                parameters += size + n_before * size
+                before, start, n_before = start, end, size

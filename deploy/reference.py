@@ -81,7 +81,7 @@ class ReferenceSession:
 
     def _allocate(self, n: int) -> None:
         self._state = np.zeros((n, 2, self._neurons))
-        self._ring = np.zeros((n, self._depth, self._neurons), dtype=np.uint8)
+        self._ring = np.zeros((n, self._depth, self._neurons))
         self._drives = np.zeros((n, self._network.sizes[0]))
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InvalidInputError
-from .stimulus import FloatArray, Stimulus
+from .stimulus import FloatArray, Stimulus, number
 
 EncoderKind = Literal["current", "poisson", "equidistant"]
 KINDS: tuple[EncoderKind, ...] = ("current", "poisson", "equidistant")
@@ -41,6 +41,10 @@ class Encoder:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InvalidInputError(f"Encoder kind {self.kind!r} was given; it must be one of {', '.join(KINDS)}.")
+        # Equal encoders must hash alike, however their values were written.
+        object.__setattr__(self, "two_neurons", bool(self.two_neurons))
+        object.__setattr__(self, "constant_one", bool(self.constant_one))
+        object.__setattr__(self, "gain", number(self.gain, "gain"))
         if not 0 < self.gain < np.inf:
             raise InvalidInputError(f"An encoder gain of {self.gain!r} was given; it must be a finite number above 0.")
 
@@ -61,12 +65,18 @@ class Encoder:
 
     def channels(self, observations: FloatArray) -> FloatArray:
         """The value of each channel: float64 [n, n_channels] for observations [n, n_inputs]."""
-        parts = [observations]
+        if not (self.two_neurons or self.constant_one):
+            return observations
+        n, size = observations.shape
+        channels = np.empty((n, size * (1 + self.two_neurons) + self.constant_one))
         if self.two_neurons:
-            parts = [np.maximum(observations, 0.0), np.maximum(-observations, 0.0)]
+            np.maximum(observations, 0.0, out=channels[:, :size])
+            np.maximum(-observations, 0.0, out=channels[:, size : 2 * size])
+        else:
+            channels[:, :size] = observations
         if self.constant_one:
-            parts.append(np.ones((len(observations), 1)))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            channels[:, -1] = 1.0
+        return channels
 
     def encode(self, observations: FloatArray, steps: int, seed: int = 0, first: int = 0) -> Stimulus:
         """Encode observations [n, n_inputs] for windows of `steps` steps.

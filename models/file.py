@@ -6,7 +6,9 @@ The header is the entry ``spikeloop`` of the safetensors metadata; layer ``i`` h
 
 from __future__ import annotations
 
+import contextlib
 import json
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -81,8 +83,27 @@ class Header(_Part):
 
 
 def to_bytes(network: Network) -> bytes:
-    """The network file's bytes."""
-    header = Header(
+    """The network file's bytes.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name or the provenance is nothing that JSON can hold.
+    """
+    try:
+        header = _header_of(network).model_dump_json()
+    except ValueError as error:  # pydantic's errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(f"Name or provenance of '{network.name}' do not go into JSON: {reason}.") from None
+    tensors = {}
+    for index, layer in enumerate(network.layers):
+        tensors[f"{index}.weights"] = layer.weights.astype("<f8")
+        tensors[f"{index}.bias"] = layer.bias.astype("<f8")
+    return save_tensors(tensors, {"spikeloop": header})
+
+
+def _header_of(network: Network) -> Header:
+    return Header(
         format="spikeloop-network",
         version=1,
         name=network.name,
@@ -94,23 +115,47 @@ def to_bytes(network: Network) -> bytes:
         content_hash=network.content_hash,
         provenance=dict(network.provenance),
     )
-    tensors = {}
-    for index, layer in enumerate(network.layers):
-        tensors[f"{index}.weights"] = layer.weights.astype("<f8")
-        tensors[f"{index}.bias"] = layer.bias.astype("<f8")
-    return save_tensors(tensors, {"spikeloop": header.model_dump_json()})
 
 
 def save(network: Network, path: str | Path) -> None:
     """Write the network file; an existing file is replaced in one step, never left half written."""
+    data = to_bytes(network)
     path = Path(path)
+    if not path.name:
+        raise NetworkFileError(f"Cannot write '{path}': a file name is needed.")
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(to_bytes(network))
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise NetworkFileError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def read(path: str | Path) -> bytes:
+    """The bytes of a file that a network is to be made of.
+
+    Raises
+    ------
+    NetworkFileError
+        If it cannot be read, is no regular file, or is too large to be meant.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a directory, or what never ends
+            raise NetworkFileError(f"Cannot read {path}: it is no regular file.")
+        if status.st_size > MAX_BYTES:
+            raise NetworkFileError(f"{path} has {status.st_size} bytes; at most {MAX_BYTES} are read.")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise NetworkFileError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def is_network_file(data: bytes) -> bool:
+    """Whether the bytes begin as a network file does: with the length of a header, and the header's brace."""
+    return data[8:9] == b"{"
 
 
 def from_bytes(data: bytes, source: str = "the file") -> Network:
@@ -153,10 +198,10 @@ def from_bytes(data: bytes, source: str = "the file") -> Network:
 
 
 def _header(data: bytes, source: str) -> Header:
-    not_ours = f"{source} is no Spikeloop network file. For a trained torch model: spikeloop import FILE -o agent.spk"
+    not_ours = f"{source} is no Spikeloop network file, and nothing that torch.save wrote."
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or data[8:9] != b"{":
-        raise NetworkFileError(f"{not_ours}.")
+    if not is_network_file(data):
+        raise NetworkFileError(not_ours)
     if length > len(data) - 8:
         raise NetworkFileError(f"{source} is truncated: its header needs {length} bytes, {len(data) - 8} are there.")
     try:
@@ -164,7 +209,7 @@ def _header(data: bytes, source: str) -> Header:
         fields = json.loads(text)
         version = fields["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise NetworkFileError(f"{not_ours}.") from None
+        raise NetworkFileError(not_ours) from None
     if isinstance(version, int) and version > VERSION:
         raise NetworkFileError(
             f"{source} has format version {version}; this Spikeloop reads up to {VERSION}: pip install -U spikeloop"

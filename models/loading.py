@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInputError, NetworkFileError, UnknownNameError
+from ..errors import InvalidInputError, UnknownNameError
 from . import file, torch_files
 from .network import Network
 
@@ -37,13 +37,14 @@ def load(source: str | Path, **options: Any) -> Network:
     """
     agents = bundled()
     path = agents.get(str(source)) or Path(source)
-    if not path.exists():
+    if not str(source) or not _exists(path):
         raise UnknownNameError.among("file or bundled agent", str(source), agents)
-    data = _read(path)
-    if data[:2] == b"PK" or data[:1] == b"\x80":  # torch's zip container; its older bare pickle
+    data = file.read(path)
+    if not file.is_network_file(data) and torch_files.is_torch_file(data):
         if "steps" not in options:
             raise InvalidInputError(
-                f"{path} is a torch file and does not say how long a decision's window is: give steps=N (--steps N)."
+                f"{path} is a torch file, which does not say how many steps a decision takes: make a network file of "
+                "it (spikeloop import FILE --steps N -o agent.spk), or load it with steps=N."
             )
         return torch_files.import_torch(path, **options)
     network = file.from_bytes(data, str(path))
@@ -52,10 +53,8 @@ def load(source: str | Path, **options: Any) -> Network:
     return network
 
 
-def _read(path: Path) -> bytes:
+def _exists(path: Path) -> bool:
     try:
-        if path.stat().st_size > file.MAX_BYTES:
-            raise NetworkFileError(f"{path} has {path.stat().st_size} bytes; at most {file.MAX_BYTES} are read.")
-        return path.read_bytes()
-    except OSError as error:
-        raise NetworkFileError(f"Cannot read {path}: {error.strerror or error}.") from None
+        return path.exists()
+    except (OSError, ValueError):  # no file can have this name
+        return False

@@ -29,7 +29,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from .decoders import Decoder
 from .encoders import Encoder
-from .stimulus import FloatArray, Stimulus, finite
+from .stimulus import FloatArray, Stimulus, finite, number, whole
 
 MAX_STEPS = 100_000
 MAX_DELAY = 1_000
@@ -67,14 +67,18 @@ class Neuron:
     compare: Literal[">", ">="] = ">"
 
     def __post_init__(self) -> None:
+        # Equal neurons must hash alike, however their numbers were written: 1 and 1.0 differ in a hash.
+        for name in ("threshold", "membrane_decay", "synapse_decay"):
+            object.__setattr__(self, name, number(getattr(self, name), name))
         _require("threshold", self.threshold, 0 < self.threshold < np.inf, "a finite number above 0")
         _require("reset", self.reset, self.reset in ("subtract", "zero"), "'subtract' or 'zero'")
         _require("membrane_decay", self.membrane_decay, 0 <= self.membrane_decay <= 1, "in [0, 1]")
         _require("synapse_decay", self.synapse_decay, 0 <= self.synapse_decay < 1, "in [0, 1)")
         _require("compare", self.compare, self.compare in (">", ">="), "'>' or '>='")
         if self.reset_amount is not None:
+            object.__setattr__(self, "reset_amount", number(self.reset_amount, "reset_amount"))
             _require("reset", self.reset, self.reset == "subtract", "'subtract' where a reset_amount is given")
-            _require("reset_amount", self.reset_amount, 0 < self.reset_amount < np.inf, "a finite number above 0")
+            _require("reset_amount", self.subtracted, 0 < self.subtracted < np.inf, "a finite number above 0")
 
     @property
     def subtracted(self) -> float:
@@ -108,7 +112,7 @@ class Dense:
             raise InvalidInputError(
                 f"A bias of shape {bias.shape} was given; these weights need ({weights.shape[1]},)."
             )
-        _require("delay", self.delay, 1 <= self.delay <= MAX_DELAY, f"1 to {MAX_DELAY} steps")
+        object.__setattr__(self, "delay", whole(self.delay, "delay", 1, MAX_DELAY))
         weights.setflags(write=False)
         bias.setflags(write=False)
         object.__setattr__(self, "weights", weights)
@@ -157,12 +161,10 @@ class Network:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
         if not self.layers:
             raise InvalidInputError("A network needs at least one layer; none was given.")
-        _require(
-            "steps",
-            self.steps,
-            isinstance(self.steps, int) and 1 <= self.steps <= MAX_STEPS,
-            f"1 to {MAX_STEPS}",
-        )
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise InvalidInputError(f"Layer {index} is of type {type(layer).__name__}; it must be a Dense layer.")
+        object.__setattr__(self, "steps", whole(self.steps, "steps", 1, MAX_STEPS))
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if before.n_out != after.n_in:
                 raise InvalidInputError(
@@ -181,7 +183,7 @@ class Network:
         """Inputs of the first layer, as the encoder fills them."""
         return self.layers[0].n_in
 
-    @property
+    @cached_property
     def n_inputs(self) -> int:
         """Values of one observation."""
         return self.encoder.n_inputs(self.n_channels)
@@ -233,10 +235,10 @@ class Network:
             )
         if not array.size:
             raise InvalidInputError("No observations were given; at least one is needed.")
-        return np.atleast_2d(array)
+        return array if array.ndim == 2 else array.reshape(1, -1)
 
     def stimulus(self, stimulus: Stimulus) -> Stimulus:
-        """`stimulus` itself, refused if it does not fit this network."""
+        """`stimulus` itself, refused if it does not fit this network or a current is not finite."""
         given = stimulus.currents.shape, None if stimulus.spikes is None else stimulus.spikes.shape
         spikes_fit = stimulus.spikes is None or given[1] == (len(stimulus), self.steps, self.n_channels)
         if stimulus.currents.ndim != 2 or given[0][1] != self.n_channels or not spikes_fit:
@@ -244,6 +246,9 @@ class Network:
                 f"A stimulus of currents {given[0]} and spikes {given[1]} was given; network '{self.name}' needs "
                 f"[n, {self.n_channels}] and [n, {self.steps}, {self.n_channels}]."
             )
+        if stimulus.spikes is not None and stimulus.spikes.dtype != np.uint8:
+            raise InvalidInputError(f"Spikes of type {stimulus.spikes.dtype} were given; counts as uint8 are needed.")
+        finite(stimulus.currents, "currents")
         return stimulus
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +72,10 @@ def finite(values: object, name: str) -> FloatArray:
     """`values` as a float64 array, refused if it is not numeric or not finite."""
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"The {name} are not numbers: {error}.") from None
-    if not np.isfinite(array).all():
-        count = int(array.size - np.isfinite(array).sum())
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"The {name} cannot be read as numbers: {error}.") from None
+    count = array.size - np.count_nonzero(np.isfinite(array))
+    if count:
         raise InvalidInputError(
             f"{count} of {array.size} values of the {name} are NaN or infinite; all must be finite."
         )
@@ -82,9 +83,29 @@ def finite(values: object, name: str) -> FloatArray:
 
 
 def _indices(values: object, name: str) -> NDArray[np.int64]:
-    array = np.atleast_1d(np.asarray(values))
-    if array.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
+    try:
+        array = np.atleast_1d(np.asarray(values))
+    except ValueError:  # lists of different lengths
+        array = np.zeros((1, 1))
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInputError(f"The {name} of spike events must be a flat list of integers.")
     return array.astype(np.int64)
+
+
+def number(value: object, name: str) -> float:
+    """`value` as a float."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"{name} is {value!r}; it must be a number.") from None
+
+
+def whole(value: object, name: str, least: int, most: int) -> int:
+    """`value` as an int from `least` to `most`."""
+    try:
+        index = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        index = least - 1
+    if not least <= index <= most:
+        raise InvalidInputError(f"{name} is {value!r}; it must be a whole number from {least} to {most}.")
+    return index

@@ -6,7 +6,9 @@ Nothing is unpickled except by ``torch.load(weights_only=True)``; torch is impor
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InvalidInputError, MissingPackageError, NetworkFileError
+from . import file
 from .decoders import Decoder
 from .encoders import Encoder
 from .network import Dense, Network, Neuron
@@ -60,11 +63,12 @@ def import_torch(
     NetworkFileError
         If torch refuses the file, or it holds nothing of the `kind`.
     """
-    path = Path(path)
-    content = _load(path)
-    found = "mlp" if isinstance(content, Mapping) else "dsqn"
     if kind not in IMPORT_KINDS:
         raise InvalidInputError(f"Kind '{kind}' was given; it must be one of {', '.join(IMPORT_KINDS)}.")
+    path = Path(path)
+    data = file.read(path)
+    content = _load(data, path)
+    found = "mlp" if isinstance(content, Mapping) else "dsqn"
     if kind != "auto" and (kind == "mlp") != (found == "mlp"):
         holds = "a state_dict" if found == "mlp" else "a list or tuple of weights"
         raise NetworkFileError(f"{path} holds {holds}, which is not of kind '{kind}': {IMPORT_KINDS[kind]}.")
@@ -84,7 +88,7 @@ def import_torch(
             name=name or path.stem,
             provenance={
                 "imported_from": path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": hashlib.sha256(data).hexdigest(),
                 "kind": found if kind == "auto" else kind,
             },
         )
@@ -92,20 +96,31 @@ def import_torch(
         raise NetworkFileError(f"{path} cannot be imported: {error}") from None
 
 
-def _load(path: Path) -> Any:
+def is_torch_file(data: bytes) -> bool:
+    """Whether the bytes begin as what torch.save writes: its zip container, or its older bare pickle."""
+    return data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"
+
+
+def _load(data: bytes, path: Path) -> Any:
+    if file.is_network_file(data):
+        raise NetworkFileError(f"{path} seems to be a Spikeloop network file already; it needs no import.")
+    if not is_torch_file(data):
+        raise NetworkFileError(f"{path} is nothing that torch.save wrote.")
     try:
         import torch
     except ImportError:
         raise MissingPackageError.needs("Reading a torch file", "PyTorch", "torch") from None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise NetworkFileError(f"Cannot read {path}: {error.strerror or error}.") from None
+        with warnings.catch_warnings(action="ignore"):  # about old formats, which are read none the less
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for hostile bytes
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        unsafe = "GLOBAL" in str(error) or "Unsupported" in str(error)
-        what = "holds more than arrays, and nothing else is ever unpickled" if unsafe else "is no readable torch file"
-        raise NetworkFileError(f"{path} {what} ({reason[:160]}). Save the weights alone.") from None
+        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if forbidden is None:
+            raise NetworkFileError(f"{path} is damaged or truncated. Save or copy it again.") from None
+        raise NetworkFileError(
+            f"{path} holds more than arrays: reading it would call {forbidden[1]}, which is never done. Save the "
+            "weights alone: torch.save(model.state_dict(), FILE)."
+        ) from None
 
 
 def _spiking_layers(content: Any, path: Path) -> list[tuple[Any, Any]]:
@@ -114,13 +129,14 @@ def _spiking_layers(content: Any, path: Path) -> list[tuple[Any, Any]]:
     weights, biases = content if layered else (content, None)
     if not isinstance(weights, Sequence) or not weights or not all(_is_matrix(w) for w in weights):
         raise NetworkFileError(
-            f"{path} holds a {type(content).__name__} that is no list of weight matrices [n_in, n_out], with or "
-            "without a list of biases."
+            f"{path} holds an object of type {type(content).__name__}; a state_dict, or a list of weight matrices "
+            "[n_in, n_out] with or without a list of biases, is needed."
         )
     biases = biases or [None] * len(weights)
     if len(biases) != len(weights):
         raise NetworkFileError(f"{path} holds {len(weights)} weight matrices and {len(biases)} biases.")
-    return [(_array(w), None if b is None else _array(b)) for w, b in zip(weights, biases, strict=True)]
+    pairs = zip(weights, biases, strict=True)
+    return [(_array(w, path), None if b is None else _array(b, path)) for w, b in pairs]
 
 
 def _linear_stack(state: Mapping[Any, Any], path: Path) -> list[tuple[Any, Any]]:
@@ -133,17 +149,18 @@ def _linear_stack(state: Mapping[Any, Any], path: Path) -> list[tuple[Any, Any]]
         raise NetworkFileError(
             f"{path} holds {what}; a state_dict of Linear layers ('NAME.weight', 'NAME.bias') is needed."
         )
-    # Numbered names are ordered by their numbers, others as the file orders them.
-    order = {name: ([int(n) for n in re.findall(r"\d+", name)], i) for i, name in enumerate(names)}
+    if len({re.sub(r"\d+", "", name) for name in names}) == 1:
+        # Names that differ in their numbers alone say the order; any others are in it, as their modules were made.
+        names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
     pairs: list[tuple[Any, Any]] = []
-    for name in sorted(names, key=lambda n: order[n]):
+    for name in names:
         weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
         if not _is_matrix(weight):
             shape = tuple(getattr(weight, "shape", ()))
             raise NetworkFileError(
                 f"Layer '{name}' of {path} has weights of shape {shape}; only Linear layers can be imported."
             )
-        pairs.append((_array(weight).T, None if bias is None else _array(bias)))
+        pairs.append((_array(weight, path).T, None if bias is None else _array(bias, path)))
     return pairs
 
 
@@ -151,11 +168,14 @@ def _is_matrix(value: Any) -> bool:
     return getattr(value, "ndim", None) == 2 and hasattr(value, "detach")
 
 
-def _array(tensor: Any) -> Any:
+def _array(tensor: Any, path: Path) -> Any:
     try:
-        return tensor.detach().double().numpy()
-    except (AttributeError, RuntimeError, TypeError) as error:
-        raise NetworkFileError(f"An entry is no plain dense array: {error}.") from None
+        if not tensor.is_complex():
+            return tensor.detach().double().numpy()
+    except (AttributeError, RuntimeError, TypeError):
+        pass
+    kind = getattr(tensor, "dtype", type(tensor).__name__)
+    raise NetworkFileError(f"{path} holds an entry ({kind}) that is no plain array of real numbers in memory.")
 
 
 def _with_negatives(weights: Any, encoder: Encoder) -> Any:
