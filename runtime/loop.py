@@ -181,7 +181,8 @@ class _Episode:
         try:
             while outcome == "interrupted":
                 started = perf_counter()
-                due += self.pace.period_s if self.pace else 0.0
+                # Never in the past: a stall on this side delays the run, it does not make the network late.
+                due = max(due, started) + (self.pace.period_s if self.pace else 0.0)
                 decision = self._paced(observation, due) if self.pace else self._in_lock_step(observation)
                 wall_us = (perf_counter() - started) * 1e6
                 if decision is not None:
