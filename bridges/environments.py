@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..errors import EnvironmentMismatchError, SpikeloopError, TargetError
+from ..errors import EnvironmentMismatchError, TargetError
 from ..models.stimulus import FloatArray
 
 
@@ -25,6 +27,8 @@ class GymnasiumEnvironment:
     ------
     EnvironmentMismatchError
         If there is no such environment, its actions are not discrete, or a shape does not fit.
+    TargetError
+        By `reset` and `step`, if the environment fails.
     """
 
     def __init__(self, name: str, *, n_inputs: int, n_actions: int, **options: Any) -> None:
@@ -38,24 +42,28 @@ class GymnasiumEnvironment:
 
     def reset(self, *, seed: int | None = None) -> tuple[FloatArray, dict[str, Any]]:
         """Begin an episode."""
-        observation, info = self._env.reset(seed=seed)
-        return _flat(observation), info
+        with self._translated("reset"):
+            observation, info = self._env.reset(seed=seed)
+            return _flat(observation), info
 
     def step(self, action: int) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """Act; returns observation, reward, terminated, truncated, info."""
-        try:
+        with self._translated("step"):
             observation, reward, terminated, truncated, info = self._env.step(self._first_action + action)
-        except SpikeloopError:
-            raise
-        except Exception as error:  # anyone's environment can raise anything
-            raise TargetError(
-                f"Environment '{self.name}' failed in step(): {type(error).__name__}: {error}."
-            ) from error
-        return _flat(observation), float(reward), bool(terminated), bool(truncated), info
+            return _flat(observation), float(reward), bool(terminated), bool(truncated), info
 
     def close(self) -> None:
         """Give back what the environment holds."""
         self._env.close()
+
+    @contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # anyone's environment can raise anything
+            raise TargetError(
+                f"Environment '{self.name}' failed in {verb}(): {type(error).__name__}: {error}."
+            ) from error
 
     def __enter__(self) -> GymnasiumEnvironment:
         return self
@@ -73,9 +81,9 @@ def _make(name: str, options: dict[str, Any]) -> Any:
         return gymnasium.make(name, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise EnvironmentMismatchError(f"Environment '{name}' needs a package that is missing: {error}") from None
-    except (gymnasium.error.Error, ModuleNotFoundError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise EnvironmentMismatchError(f"Gymnasium cannot make environment '{name}': {text}") from None
+    except Exception as error:  # Gymnasium's own, and whatever the environment's code raises
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise EnvironmentMismatchError(f"Gymnasium cannot make environment '{name}': {text}") from error
 
 
 def _check(name: str, env: Any, n_inputs: int, n_actions: int) -> int:

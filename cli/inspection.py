@@ -10,14 +10,14 @@ import typer
 
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import plan as plan_deployment
-from ..errors import InvalidInputError, NetworkFileError, PreflightError
+from ..errors import InvalidInputError, PreflightError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..hardware_profiles.profile import profiles as known_profiles
 from ..models import Decoder, Encoder, Network, Neuron, bundled, load, save
 from ..models.torch_files import IMPORT_KINDS, import_torch
 from ..runtime.trace import Trace, is_sqlite
 from .options import AgentArgument, JsonOption, ProfileOption, SetOption
-from .output import emit, err, facts, out, table
+from .output import emit, facts, line, say, table
 
 
 def register(app: typer.Typer) -> None:
@@ -68,9 +68,7 @@ def profiles(
     if json:
         emit(profile.model_dump())
         return
-    facts(profile.name, _profile_facts(profile))
-    for departure in profile.departures:
-        out.print(f"  departs:  {departure}", markup=False, highlight=False)
+    facts(profile.name, [*_profile_facts(profile), *(("departs", departure) for departure in profile.departures)])
     if settings := profile.settings():
         table("Settings (--set key=value)", ["key", "value "], list(settings.items()))
 
@@ -140,8 +138,6 @@ def import_(
     """Turn a trained torch model into a network file."""
     if output.exists() and not force:
         raise InvalidInputError(f"{output} exists: give another name, or --force to replace it.")
-    if not file.is_file():
-        raise NetworkFileError(f"There is no file {file}.")
     network = import_torch(
         file,
         steps=steps,
@@ -155,9 +151,7 @@ def import_(
     if json:
         emit({"file": str(output), **_network_facts(network)})
     else:
-        out.print(
-            f"{output}: {_shape(network)}, {network.steps} steps, hash {network.content_hash[:12]}", highlight=False
-        )
+        line(f"{output}: {_shape(network)}, {network.steps} steps, hash {network.content_hash[:12]}")
 
 
 def plan(
@@ -173,7 +167,8 @@ def plan(
         deployment = plan_deployment(network, profile)
     except PreflightError as error:
         for finding in error.findings:
-            err.print(f"{finding.severity}: {finding}", markup=False, highlight=False)
+            if str(finding) not in str(error):  # which is printed too
+                say(f"{finding.severity}: {finding}")
         raise
     if json:
         emit(deployment.as_dict())
@@ -209,7 +204,7 @@ def _print_plan(deployment: Deployment) -> None:
         [(p.source, p.target, p.synapses, f"{p.delay_ms:g}", _range(p.weights)) for p in deployment.projections],
     )
     for finding in deployment.findings:
-        out.print(f"{finding.severity}: {finding}", markup=False, highlight=False)
+        line(f"{finding.severity}: {finding}")
 
 
 def _inspect_trace(trace: Trace, json: bool) -> None:

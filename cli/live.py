@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
-import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +44,9 @@ from .options import (
     TimeoutOption,
     TraceOption,
 )
-from .output import emit, err, facts, out, progress, table
+from .output import emit, facts, line, progress, say, table
+
+MAX_PACE = 1e6
 
 
 def register(app: typer.Typer) -> None:
@@ -89,7 +91,7 @@ def run(
             decider = stack.enter_context(launch(network, on, seed=seed, settings=settings))
         else:
             host = stack.enter_context(HostProcess(network, on, settings=settings, seed=seed, pace_scale=pace))
-            decider = stack.enter_context(RemoteAgent(host.address, expect_network=network.content_hash))
+            decider = stack.enter_context(RemoteAgent(host.address, expect_network=network.content_hash, name="run"))
         window_s = network.steps * deployment.window.step_ms * (pace or 0.0) / 1e3
         facts_of_run = {
             "agent": network.name,
@@ -137,13 +139,14 @@ def serve(
     _check_pace(pace)
     with (
         launch(network, profile, seed=seed) as deployed,
-        Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=_log) as host,
+        Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=say) as host,
+        contextlib.suppress(KeyboardInterrupt),  # the way to stop it, also before it serves
     ):
         if json:
-            emit_line = {"address": host.address, "network_hash": network.content_hash, "profile": profile.name}
-            _emit_on_one_line(emit_line)
+            ready = {"address": host.address, "network_hash": network.content_hash, "profile": profile.name}
+            emit(ready, indent=None)
         else:
-            out.print(f"{network.name} on {profile.name} listens at {host.address}; Ctrl-C stops it", highlight=False)
+            line(f"{network.name} on {profile.name} listens at {host.address}; Ctrl-C stops it")
         if until_stdin_closes:
             threading.Thread(target=_stop_with_stdin, args=(host,), daemon=True).start()
         host.serve_until_signalled()
@@ -169,7 +172,9 @@ def drive(
     expected = None if reference is None else load(reference)
     with contextlib.ExitStack() as stack:
         expected_hash = None if expected is None else expected.content_hash
-        remote = stack.enter_context(RemoteAgent(connect, timeout_s=timeout, expect_network=expected_hash))
+        remote = stack.enter_context(
+            RemoteAgent(connect, timeout_s=timeout, expect_network=expected_hash, name=f"drive {env}")
+        )
         miss = _miss_policy(on_miss, remote.n_outputs)
         environment = stack.enter_context(
             GymnasiumEnvironment(env, n_inputs=remote.n_inputs, n_actions=remote.n_outputs)
@@ -238,7 +243,7 @@ def check(
             ],
         )
     if require is not None and 100 * report.agreement < require:
-        err.print(f"agreement is {100 * report.agreement:.2f} %, required are {require:g} %", highlight=False)
+        say(f"agreement is {100 * report.agreement:.2f} %, required are {require:g} %")
         raise typer.Exit(1)
 
 
@@ -272,10 +277,9 @@ def _run_and_report(
             update(episode.episode + 1)
             agreed = f", {episode.agreed}/{episode.compared} as the reference" if episode.compared else ""
             missed = f", {episode.missed} missed" if pace is not None else ""
-            err.print(
+            say(
                 f"episode {episode.episode:3d}  return {episode.total:8.1f}  {episode.length:4d} steps  "
-                f"{episode.outcome}{agreed}{missed}",
-                highlight=False,
+                f"{episode.outcome}{agreed}{missed}"
             )
 
         result = run_episodes(
@@ -348,17 +352,19 @@ def _print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dic
     stages = summary["ms_per_decision"]
     for stage in ("encode", "inject", "run", "read", "decode", "bridge"):
         if stage in stages:
-            rows.append((f"ms per decision: {stage}", f"{stages[stage]:.3f}"))
+            rows.append((f"median ms per decision: {stage}", f"{stages[stage]:.3f}"))
     if stages:
         whole = stages["stages"] + stages["bridge"]
-        rows.append(("ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
+        rows.append(("median ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
     title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
-    table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "median "], rows)
+    table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "value "], rows)
 
 
 def _check_pace(pace: float | None) -> None:
-    if pace is not None and not 0 < pace < float("inf"):
-        raise InvalidInputError(f"--pace {pace} was given; it must be above 0 (1: network time is wall time).")
+    if pace is not None and not 0 < pace <= MAX_PACE:
+        raise InvalidInputError(
+            f"--pace {pace:g} was given; it must be above 0 and at most {MAX_PACE:g} (1: network time is wall time)."
+        )
 
 
 def _miss_policy(text: str, n_actions: int) -> MissPolicy:
@@ -381,17 +387,7 @@ def _versions() -> dict[str, str]:
 
 
 def _stop_with_stdin(host: Host) -> None:
-    while sys.stdin.buffer.read(4096):
-        pass
-    host.stop()
-
-
-def _emit_on_one_line(document: dict[str, Any]) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
-
-
-def _log(text: str) -> None:
-    err.print(text, markup=False, highlight=False)
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold when Python ends
+            pass
+    host.stop("its parent has ended")

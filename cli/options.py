@@ -39,12 +39,17 @@ PaceOption = Annotated[
 ]
 SlackOption = Annotated[
     float,
-    typer.Option("--slack-ms", min=0.0, help="Paced: time per decision besides the window, until it counts as missed."),
+    typer.Option(
+        "--slack-ms",
+        min=0.0,
+        max=60_000.0,
+        help="Paced: time per decision besides the window, until it counts as missed.",
+    ),
 ]
 MissOption = Annotated[
     str, typer.Option("--on-miss", metavar="POLICY", help="Paced: 'hold' the last action, or 'safe:ACTION'.")
 ]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0.1, help="Seconds of silence until the host is asked again.")
+    float, typer.Option("--timeout", min=0.1, max=86_400.0, help="Seconds of silence until the host is asked again.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; logs go to stderr.")]

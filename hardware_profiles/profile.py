@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import ProfileError, UnknownNameError
 
 Value = bool | int | float | str
+SCHEMA_VERSION = 1
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TimeGrid(_Part):
@@ -68,7 +69,7 @@ class Profile(_Part):
     stochastic: bool = Field(default=False, description="the target draws random numbers")
     precision: str = Field(description="number format of potentials and weights on the target")
     update_order: str = Field(description="what happens first within a step")
-    departures: tuple[str, ...] = ()
+    departures: tuple[str, ...] = Field(default=(), strict=False)  # TOML has lists
     time: TimeGrid | None = None
     neuron: NeuronModel | None = None
     limits: Limits = Limits()
@@ -107,18 +108,23 @@ class Profile(_Part):
         data = self.model_dump()
         for key, given in overrides.items():
             if key not in known:
-                advice = "" if known else f"Profile '{self.name}' has none."
-                raise UnknownNameError.among(f"setting of profile '{self.name}'", key, known, advice)
+                raise UnknownNameError.among("setting", key, known, f"The profile is '{self.name}'.")
             value = _value(given)
             table = next(t for t in ("time", "neuron", "limits") if data[t] and key in _flat(data[t]))
             if key in data[table]:
                 data[table][key] = value
             else:
                 before = data[table]["parameters"][key]
-                if isinstance(before, int | float) and not isinstance(value, type(before)) and _is_text(value, before):
-                    raise ProfileError(f"Setting {key}={given} is no number; profile '{self.name}' has {key}={before}.")
+                if _kind(value) != _kind(before):
+                    raise ProfileError(
+                        f"Setting {key}={given} was given; it must be {_kind(before)}, such as {before} "
+                        f"in profile '{self.name}'."
+                    )
                 data[table]["parameters"][key] = value
         return _validated(data, f"profile '{self.name}' with " + ", ".join(f"{k}={v}" for k, v in overrides.items()))
+
+
+_TABLES: dict[str, type[_Part]] = {"time": TimeGrid, "neuron": NeuronModel, "limits": Limits}
 
 
 def profiles() -> dict[str, Path]:
@@ -156,14 +162,20 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, str]:
 def _read(source: str | Path) -> Profile:
     known = profiles()
     path = known.get(str(source)) or Path(source)
-    if not path.is_file():
-        raise UnknownNameError.among("profile or profile file", str(source), known)
     try:
+        if not path.is_file():
+            raise UnknownNameError.among("profile or profile file", str(source), known)
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"Cannot read the profile {path}: {error}.") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ProfileError(f"Cannot read the profile {path}: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProfileError(f"{path} is no valid TOML: {error}.") from None
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ProfileError(
+            f"{path} has schema version {version}; this Spikeloop reads up to {SCHEMA_VERSION}: "
+            "pip install -U spikeloop"
+        )
     return _validated(data, str(path))
 
 
@@ -171,10 +183,18 @@ def _validated(data: Mapping[str, Any], what: str) -> Profile:
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
-        raise ProfileError(f"In {what}: {where + ': ' if where else ''}{first['msg']}{given}.") from None
+        errors = error.errors()
+        unknown = next((item for item in errors if item["type"] == "extra_forbidden"), None)
+        if unknown is not None:  # first, because a key that is misspelt is missing too
+            *tables, key = unknown["loc"]
+            model = _TABLES[str(tables[0])] if tables else Profile
+            raise ProfileError(f"In {what}: {UnknownNameError.among('key', str(key), model.model_fields)}") from None
+        first = errors[0]
+        where, text = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        if first["loc"][:2] == ("neuron", "parameters"):
+            where, text = ".".join(map(str, first["loc"][:3])), "must be a finite number, true or false, or text"
+        given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+        raise ProfileError(f"In {what}: {where + ': ' if where else ''}{text}{given}.") from None
 
 
 def _value(given: Value | str) -> Value:
@@ -191,6 +211,7 @@ def _flat(table: Mapping[str, Any]) -> set[str]:
     return set(table) - {"parameters"} | set(table.get("parameters", {}))
 
 
-def _is_text(value: Value, before: Value) -> bool:
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return not (isinstance(value, bool) if isinstance(before, bool) else numeric)
+def _kind(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "text" if isinstance(value, str) else "a number"

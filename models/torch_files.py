@@ -116,7 +116,9 @@ def _load(data: bytes, path: Path) -> Any:
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for hostile bytes
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
         if forbidden is None:
-            raise NetworkFileError(f"{path} is damaged or truncated. Save or copy it again.") from None
+            raise NetworkFileError(
+                f"{path} is damaged, truncated, or nothing that torch.save wrote. Save or copy it again."
+            ) from None
         raise NetworkFileError(
             f"{path} holds more than arrays: reading it would call {forbidden[1]}, which is never done. Save the "
             "weights alone: torch.save(model.state_dict(), FILE)."

@@ -1,0 +1,213 @@
+"""Teachers: computed controllers that an agent can imitate. None of them is trained, none draws a random number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.classic_control import CartPoleEnv
+from numpy.typing import NDArray
+
+from ..errors import UnknownNameError
+from ..models.stimulus import FloatArray
+
+# The classic-control environments return their state as float32; that rounding is all that a teacher does not see.
+
+
+class Teacher(Protocol):
+    """Says what to do in a state."""
+
+    @property
+    def description(self) -> str:
+        """What it is and how it was computed, in one sentence."""
+
+    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
+        """The action for each state: [n] for observations [n, n_inputs]."""
+
+
+def teacher_for(env_id: str) -> Teacher:
+    """The teacher of an environment.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    if env_id not in TEACHERS:
+        raise UnknownNameError.among("teacher for the environment", env_id, TEACHERS)
+    return TEACHERS[env_id]()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CartPoleTeacher:
+    """A linear-quadratic regulator for CartPole-v1, held to the two forces that the environment offers.
+
+    The regulator's cost of a force ``u`` in state ``s`` exceeds the least one by a multiple of ``(u + gain @ s)**2``.
+    Of two opposite forces the cheaper one is therefore that of the wanted force's sign.
+
+    Parameters
+    ----------
+    gain : float64 [4]
+        The regulator's force is ``-gain @ s``.
+    """
+
+    gain: FloatArray
+
+    @property
+    def description(self) -> str:
+        """What it is and how it was computed, in one sentence."""
+        gain = ", ".join(f"{value:.3f}" for value in self.gain)
+        return (
+            f"discrete-time linear-quadratic regulator of the cart-pole linearised about upright, gain [{gain}], "
+            "of whose force the sign is taken"
+        )
+
+    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
+        """1 (push right) where the wanted force is positive, else 0: [n] for observations [n, 4]."""
+        return (observations @ self.gain < 0.0).astype(np.int64)
+
+    @classmethod
+    def solve(cls) -> CartPoleTeacher:
+        """Linearise about the upright pole and solve the discrete algebraic Riccati equation.
+
+        State and force are weighted by the inverse squares of their limits (Bryson's rule). The velocities, which
+        have no limit, count like 1 m/s and 1 rad/s.
+        """
+        env = _unwrapped("CartPole-v1", CartPoleEnv)
+        # sin(theta) = theta, cos(theta) = 1, theta_dot**2 = 0 in the environment's equations of motion.
+        per_force = 1.0 / env.total_mass
+        inertia = env.length * (4.0 / 3.0 - env.masspole / env.total_mass)
+        lever = env.polemass_length / env.total_mass
+        angular = np.array([0.0, 0.0, env.gravity / inertia, 0.0])
+        rates = np.zeros((4, 4))
+        rates[0, 1] = rates[2, 3] = 1.0
+        rates[1] = -lever * angular
+        rates[3] = angular
+        pushes = np.array([0.0, per_force * (1.0 + lever / inertia), 0.0, -per_force / inertia])
+        A, B = np.eye(4) + env.tau * rates, env.tau * pushes[:, None]
+        limits = np.array([env.x_threshold, 1.0, env.theta_threshold_radians, 1.0])
+        Q, R = np.diag(limits**-2.0), env.force_mag**-2.0
+        return cls(riccati(A, B, Q, R))
+
+
+def riccati(A: FloatArray, B: FloatArray, Q: FloatArray, R: float) -> FloatArray:
+    """Solve the discrete-time linear-quadratic problem of one input by iterating the Riccati equation.
+
+    Parameters
+    ----------
+    A : float64 [n, n], B : float64 [n, 1]
+        ``s' = A s + B u``.
+    Q : float64 [n, n], R : float
+        Cost of a step: ``s Q s + R u**2``.
+
+    Returns
+    -------
+    gain : float64 [n]
+        The best input is ``u = -gain @ s``.
+
+    References
+    ----------
+    Bertsekas, *Dynamic Programming and Optimal Control*, vol. 1, section 4.1.
+    """
+    P = Q
+    for _ in range(100_000):
+        gain = np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
+        following = Q + A.T @ P @ (A - B @ gain)
+        settled = np.abs(following - P).max() <= 1e-12 * np.abs(following).max()
+        P = following
+        if settled:
+            break
+    return np.asarray(gain[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MountainCarTeacher:
+    """The shortest way to MountainCar-v0's goal, by value iteration on a grid.
+
+    The dynamics are the environment's own, without approximation; the number of steps to the goal is interpolated
+    (bilinearly) between the nodes of a grid over positions -1.2 to 0.5 and velocities -0.07 to 0.07.
+
+    Parameters
+    ----------
+    steps_to_goal : float64 [positions, velocities]
+    """
+
+    steps_to_goal: FloatArray
+
+    @property
+    def description(self) -> str:
+        """What it is and how it was computed, in one sentence."""
+        positions, velocities = self.steps_to_goal.shape
+        return f"value iteration on the exact dynamics, {positions} x {velocities} grid, bilinear interpolation"
+
+    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
+        """The action after which the goal is nearest: [n] for observations [n, 2]."""
+        shape = self.steps_to_goal.shape
+        position, velocity = observations.T
+        reached = [_corners(shape, *mountain_car(position, velocity, action)) for action in range(3)]
+        return np.asarray(np.argmin(_following(self.steps_to_goal.ravel(), reached, shape[1]), axis=0))
+
+    @classmethod
+    def solve(cls, positions: int = 341, velocities: int = 281, tolerance: float = 1e-6) -> MountainCarTeacher:
+        """Iterate until no node's number of steps changes by more than `tolerance`; about 3 s for the default grid."""
+        shape = positions, velocities
+        nodes = np.meshgrid(np.linspace(-1.2, 0.5, positions), np.linspace(-0.07, 0.07, velocities), indexing="ij")
+        position, velocity = nodes[0].ravel(), nodes[1].ravel()
+        reached = [_corners(shape, *mountain_car(position, velocity, action)) for action in range(3)]
+        steps = np.zeros(positions * velocities)
+        while True:
+            following = 1.0 + _following(steps, reached, velocities).min(axis=0)
+            settled = np.abs(following - steps).max() <= tolerance
+            steps = following
+            if settled:
+                return cls(steps.reshape(shape))
+
+
+def mountain_car(position: FloatArray, velocity: FloatArray, action: int) -> tuple[FloatArray, FloatArray]:
+    """One step of MountainCar-v0 for many cars: the new positions and velocities.
+
+    References
+    ----------
+    Moore, *Efficient Memory-based Learning for Robot Control*, 1990; as in gymnasium's ``mountain_car.py``.
+    """
+    velocity = np.clip(velocity + (action - 1) * 0.001 - 0.0025 * np.cos(3.0 * position), -0.07, 0.07)
+    position = np.clip(position + velocity, -1.2, 0.6)
+    return position, np.where((position == -1.2) & (velocity < 0.0), 0.0, velocity)
+
+
+# Of points on a grid: the flat index of the node below, the place in its cell, and 0 where the goal is reached, else 1.
+_Points = tuple[NDArray[np.int64], FloatArray, FloatArray, FloatArray]
+
+
+def _corners(shape: tuple[int, ...], position: FloatArray, velocity: FloatArray) -> _Points:
+    row = np.clip((position + 1.2) / 1.7 * (shape[0] - 1), 0.0, shape[0] - 1.0)
+    column = np.clip((velocity + 0.07) / 0.14 * (shape[1] - 1), 0.0, shape[1] - 1.0)
+    i = np.minimum(row.astype(np.int64), shape[0] - 2)
+    j = np.minimum(column.astype(np.int64), shape[1] - 2)
+    moving = ~((position >= 0.5) & (velocity >= 0.0))
+    return i * shape[1] + j, row - i, column - j, moving.astype(np.float64)
+
+
+def _following(values: FloatArray, reached: list[_Points], width: int) -> FloatArray:
+    """The interpolated value of the points that each action leads to: [actions, points]."""
+    ways = []
+    for node, x, y, moving in reached:
+        low = (1.0 - y) * values[node] + y * values[node + 1]
+        high = (1.0 - y) * values[node + width] + y * values[node + width + 1]
+        ways.append(moving * ((1.0 - x) * low + x * high))
+    return np.stack(ways)
+
+
+def _unwrapped(env_id: str, kind: type[Any]) -> Any:
+    env = gymnasium.make(env_id).unwrapped
+    assert isinstance(env, kind)
+    return env
+
+
+TEACHERS: dict[str, Callable[[], Teacher]] = {
+    "CartPole-v1": CartPoleTeacher.solve,
+    "MountainCar-v0": MountainCarTeacher.solve,
+}
