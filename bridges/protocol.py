@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from . import wire
 from .wire import Bye, Error, ErrorCode, Hello, Inject, Message, Ping, Pong, Readout, Reset, ResetDone, Welcome
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a conversation is; both sides go through the same states."""
 
     STRANGER = "nobody has said hello"
@@ -165,7 +165,7 @@ class HostConversation:
         """
         follows = CONVERSATION[self.state].get(type(message)) if type(message) in ANSWERS else None
         if follows is None:
-            raise LocalProtocolError(f"No {type(message).__name__} can be sent while {self.state.value}.")
+            raise LocalProtocolError(f"No {type(message).__name__} can be sent while {self.state}.")
         self._reply = wire.encode(message, self._number)
         self.state = follows
         return self._reply
@@ -201,7 +201,7 @@ class ClientConversation:
         """
         follows = CONVERSATION[self.state].get(type(message)) if type(message) in REQUESTS else None
         if follows is None:
-            raise LocalProtocolError(f"No {type(message).__name__} can be sent while {self.state.value}.")
+            raise LocalProtocolError(f"No {type(message).__name__} can be sent while {self.state}.")
         self._request = wire.encode(message, self._number + 1)
         self._number += 1
         self.state = follows
@@ -235,7 +235,7 @@ class ClientConversation:
             return None
         follows = CONVERSATION[self.state].get(type(message))
         if follows is None:
-            raise RemoteProtocolError(f"The host sent {type(message).__name__} while {self.state.value}.")
+            raise RemoteProtocolError(f"The host sent {type(message).__name__} while {self.state}.")
         final = isinstance(message, Error) and (message.code in FINAL or unnumbered)
         self.state = State.OVER if final else follows
         return message
@@ -263,6 +263,10 @@ def checked(values: object, name: str, size: int) -> FloatArray:
     InvalidInputError
         If they are anything else.
     """
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        usual: FloatArray = values
+        if usual.shape == (size,) and 0 not in np.isfinite(usual).tobytes():  # a quarter of the time of `all`
+            return usual
     array = finite(values, name)
     if array.shape != (size,):
         raise InvalidInputError(f"The {name} has the shape {array.shape}; this network takes ({size},).")
@@ -278,11 +282,11 @@ def spike_events(counts: CountArray) -> tuple[NDArray[np.uint32], NDArray[np.uin
 
 def _malformed(frame: bytes, error: WireError) -> Rejected:
     try:
-        header = wire.read_header(frame)
+        version, _, _, number = wire.read_header(frame)
     except WireError:
         return _rejected(wire.UNNUMBERED, ErrorCode.MALFORMED, str(error))
-    code = ErrorCode.MALFORMED if header.version == wire.VERSION else ErrorCode.VERSION
-    return _rejected(header.sequence, code, str(error))
+    code = ErrorCode.MALFORMED if version == wire.VERSION else ErrorCode.VERSION
+    return _rejected(number, code, str(error))
 
 
 def _rejected(number: int, code: ErrorCode, text: str) -> Rejected:

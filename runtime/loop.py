@@ -169,6 +169,8 @@ class _Episode:
 
     def run(self, index: int, seed: int, on_step: Callable[[int, int, float], None] | None) -> EpisodeResult:
         observation, _ = self.environment.reset(seed=seed)
+        if self.pace is not None:
+            self._catch_up()
         self.decider.reset(seed=seed)
         if self.reference is not None:
             self.reference.reset(seed=seed)
@@ -218,9 +220,19 @@ class _Episode:
     def _in_lock_step(self, observation: object) -> Decision:
         return self.decider.decide(observation, spikes=self.spikes)
 
+    def _catch_up(self) -> None:
+        """Wait for the last episode's late decision, which nobody needs any more."""
+        decider = self._paced_decider
+        while decider.outstanding:
+            decider.poll(1.0)
+
+    @property
+    def _paced_decider(self) -> PacedDecider:
+        return self.decider  # type: ignore[return-value]  # run_episodes says what a paced run needs
+
     def _paced(self, observation: object, due: float) -> Decision | None:
         """The decision on this observation if it comes before `due`; None if it does not."""
-        decider: PacedDecider = self.decider  # type: ignore[assignment]  # run_episodes documents it
+        decider = self._paced_decider
         while decider.outstanding:  # still busy with an old observation
             left = due - perf_counter()
             if left <= 0:

@@ -3,8 +3,9 @@
     python -m spikeloop.training.imitation --env CartPole-v1 --seed 1 -o cartpole.spk
 
 Round 0 collects episodes of the teacher, later rounds episodes of the student; the teacher says what it would have done
-in every state seen. After each round the network trains on all states so far, and the best round is kept. The student
-always acts as the exported network on the reference target: what is judged is what will be deployed.
+in every state seen. In each round the network trains on all states so far. Kept is the round of the best mean return in
+validation; among equals, the one that agrees most with the teacher. The student always acts as the exported network on
+the reference target: what is judged is what will be deployed.
 
 References
 ----------
@@ -24,21 +25,26 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from .. import __version__
-from ..errors import InvalidInputError, SpikeloopError
+from ..errors import InvalidInputError, MissingPackageError, SpikeloopError
 from ..models.file import save
 from ..models.network import Network, Neuron
 from ..models.stimulus import FloatArray
 from .arguments import parse
 from .evaluation import Policy, actions, evaluate, run_episodes, summary
-from .spiking import SpikingStack, fold_standardisation
 from .teachers import Teacher, teacher_for
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn.functional import cross_entropy
+
+    from .spiking import SpikingStack, fold_standardisation
+except ModuleNotFoundError:
+    raise MissingPackageError.needs("Training", "PyTorch", "training") from None
 
 SEEDS_PER_RUN = 1_000_000  # a run's training episodes are reset with seeds from here on, far from the evaluation's
 
@@ -137,7 +143,7 @@ def train(settings: Settings, report: Callable[[str], None] = lambda line: None)
 
     policy: Policy = teacher.actions
     seen: list[FloatArray] = []
-    best: tuple[float, Network] | None = None
+    best: tuple[tuple[float, float], Network] | None = None
     for number in range(settings.rounds):
         collect = explorer(policy, settings.explore, n_actions, rng)
         seed = first_seed + number * settings.episodes
@@ -153,8 +159,9 @@ def train(settings: Settings, report: Callable[[str], None] = lambda line: None)
             f"(least {tried['min_return']:.0f}), agreement {tried['agreement_with_teacher']:.2%}, "
             f"margin {tried['margin_median']:.1f} (5 %: {tried['margin_p05']:.1f})"
         )
-        if best is None or tried["mean_return"] >= best[0]:
-            best = tried["mean_return"], network
+        score = tried["mean_return"], tried["agreement_with_teacher"]
+        if best is None or score >= best[0]:
+            best = score, network
         policy = partial(actions, network)
 
     assert best is not None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.typing import NDArray
@@ -76,21 +75,31 @@ class CartPoleTeacher:
         State and force are weighted by the inverse squares of their limits (Bryson's rule). The velocities, which
         have no limit, count like 1 m/s and 1 rad/s.
         """
-        env = _unwrapped("CartPole-v1", CartPoleEnv)
-        # sin(theta) = theta, cos(theta) = 1, theta_dot**2 = 0 in the environment's equations of motion.
-        per_force = 1.0 / env.total_mass
-        inertia = env.length * (4.0 / 3.0 - env.masspole / env.total_mass)
-        lever = env.polemass_length / env.total_mass
-        angular = np.array([0.0, 0.0, env.gravity / inertia, 0.0])
-        rates = np.zeros((4, 4))
-        rates[0, 1] = rates[2, 3] = 1.0
-        rates[1] = -lever * angular
-        rates[3] = angular
-        pushes = np.array([0.0, per_force * (1.0 + lever / inertia), 0.0, -per_force / inertia])
-        A, B = np.eye(4) + env.tau * rates, env.tau * pushes[:, None]
+        env = CartPoleEnv()
+        A, B = linearised_cartpole(env)
         limits = np.array([env.x_threshold, 1.0, env.theta_threshold_radians, 1.0])
         Q, R = np.diag(limits**-2.0), env.force_mag**-2.0
         return cls(riccati(A, B, Q, R))
+
+
+def linearised_cartpole(env: CartPoleEnv) -> tuple[FloatArray, FloatArray]:
+    """A step of the environment for small angles: A [4, 4] and B [4, 1] of ``s' = A s + B force``.
+
+    In the environment's equations of motion, sin(theta) = theta, cos(theta) = 1 and theta_dot**2 = 0.
+
+    References
+    ----------
+    Florian, *Correct equations for the dynamics of the cart-pole system*, 2007, which the environment follows.
+    """
+    inertia = env.length * (4.0 / 3.0 - env.masspole / env.total_mass)
+    lever = env.polemass_length / env.total_mass
+    falling = env.gravity / inertia  # angular acceleration per angle
+    tilting = -1.0 / env.total_mass / inertia  # angular acceleration per force
+    rates = np.zeros((4, 4))
+    rates[0, 1] = rates[2, 3] = 1.0
+    rates[1, 2], rates[3, 2] = -lever * falling, falling
+    pushes = np.array([[0.0], [1.0 / env.total_mass - lever * tilting], [0.0], [tilting]])
+    return np.eye(4) + env.tau * rates, env.tau * pushes
 
 
 def riccati(A: FloatArray, B: FloatArray, Q: FloatArray, R: float) -> FloatArray:
@@ -199,12 +208,6 @@ def _following(values: FloatArray, reached: list[_Points], width: int) -> FloatA
         high = (1.0 - y) * values[node + width] + y * values[node + width + 1]
         ways.append(moving * ((1.0 - x) * low + x * high))
     return np.stack(ways)
-
-
-def _unwrapped(env_id: str, kind: type[Any]) -> Any:
-    env = gymnasium.make(env_id).unwrapped
-    assert isinstance(env, kind)
-    return env
 
 
 TEACHERS: dict[str, Callable[[], Teacher]] = {

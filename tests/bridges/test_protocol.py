@@ -350,9 +350,15 @@ class TestClient:
 class TestValues:
     def test_good_ones_pass(self):
         assert checked([1, 2], "observation", 2).tolist() == [1.0, 2.0]
+        assert checked(np.array([1.0, -1e300]), "observation", 2).tolist() == [1.0, -1e300]
 
-    @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], [1.0, np.nan], [np.inf, 1.0], "ab", None])
+    @pytest.mark.parametrize(
+        "values", [[1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], [1.0, np.nan], [-np.inf, 1.0], "ab", None]
+    )
     def test_others_do_not(self, values):
+        if isinstance(values, list):
+            with pytest.raises(InvalidInputError, match="observation"):
+                checked(np.array(values), "observation", 2)
         with pytest.raises(InvalidInputError, match="observation"):
             checked(values, "observation", 2)
 

@@ -98,7 +98,7 @@ class Slow:
         self.outstanding, self.asked = False, []
 
     def reset(self, *, seed=None):
-        pass
+        assert not self.outstanding, "an episode cannot begin while a decision is under way"
 
     def submit(self, observation, *, spikes=False):
         assert not self.outstanding, "at most one decision is under way"
@@ -127,6 +127,14 @@ def test_a_late_decision_is_missed_and_its_answer_thrown_away():
     assert result.missed in (2, 3)  # the answer may come just before or after the tick's submission
     assert environment.actions[-1] == len(decider.asked)
     assert len(result.timings) == 6 - result.missed
+
+
+def test_a_decision_late_at_the_end_does_not_reach_the_next_episode():
+    environment = Line(3)
+    decider = Slow([0.0, 0.0, 0.15, 0.0, 0.0, 0.0])
+    result = run_episodes(environment, decider, episodes=2, pace=Pace(0.02, 0.02))
+    assert environment.actions == [1, 2, 2, 4, 5, 6]
+    assert [episode.missed for episode in result.episodes] == [1, 0]
 
 
 @pytest.mark.parametrize(("policy", "actions"), [("hold", [0, 0, 0]), ("safe:2", [2, 2, 2])])

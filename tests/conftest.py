@@ -1,0 +1,54 @@
+"""What tests of every folder share: the data beside the repository, and small random networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from spikeloop.models import Dense, Encoder, Network
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+# Time limits of single examples fail on a busy machine; pytest-timeout watches over whole tests.
+settings.register_profile("spikeloop", deadline=None)
+settings.load_profile("spikeloop")
+
+
+def _data(name):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"this data does not come with the repository; it is not at {DATA / name}")
+    return DATA / name
+
+
+@pytest.fixture(scope="session")
+def thesis():
+    """The folder of the thesis' networks."""
+    return _data("thesis")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The golden files, sorted by name."""
+    return sorted(_data("golden").glob("*.npz"))
+
+
+@pytest.fixture(scope="session")
+def make_network():
+    """A factory of small random networks; the same arguments make the same network.
+
+    ``sizes`` are the values of an observation and the neurons of each layer; any other option is the Network's.
+    """
+
+    def make(sizes=(4, 8, 2), *, steps=10, seed=0, scale=0.8, delays=None, encoder=None, **options):
+        encoder = encoder or Encoder()
+        channels = sizes[0] * (1 + encoder.two_neurons) + encoder.constant_one
+        fan = [channels, *sizes[1:]]
+        delays = delays or [1] * (len(fan) - 1)
+        rng = np.random.default_rng(seed)
+        layers = [
+            Dense(rng.normal(0.0, scale, (n_in, n_out)), rng.normal(0.0, 0.1, n_out), delay)
+            for n_in, n_out, delay in zip(fan, fan[1:], delays, strict=False)
+        ]
+        return Network(tuple(layers), steps, encoder=encoder, **options)
+
+    return make
