@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from collections.abc import Mapping
 
 import zmq
 
@@ -22,9 +23,16 @@ _OPTIONS = {
     zmq.MAXMSGSIZE: MAX_FRAME,
     zmq.RCVHWM: QUEUE,
     zmq.SNDHWM: QUEUE,
-    # Of the transport, by ZeroMQ's own thread: a connection that is silently gone is noticed and made anew.
+}
+_HOST_OPTIONS = {
+    # A client that lost its connection comes back under its own identity, also before the loss was noticed.
+    zmq.ROUTER_HANDOVER: 1,
+    # Heartbeats between ZeroMQ's own threads: a connection that is silently gone is dropped, and the client makes a new
+    # one. From the host alone, which also sets the time after which the client gives up: each end that sends them pays
+    # some microseconds per message for its timer.
     zmq.HEARTBEAT_IVL: 2_000,
     zmq.HEARTBEAT_TIMEOUT: 10_000,
+    zmq.HEARTBEAT_TTL: 10_000,
 }
 _TCP = re.compile(r"tcp://(?P<host>\[[^\[\]/]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5}|\*)", re.ASCII)
 _NOT_OURS = "this machine has no such address; bind 127.0.0.1, another address of its own, or * for all of them"
@@ -45,8 +53,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[by
         If the address is malformed, in use, or not of this machine.
     """
     host, port = _split(address)
-    router = _open(context, zmq.ROUTER, host)
-    router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that lost its connection comes back under its own identity
+    router = _open(context, zmq.ROUTER, host, _OPTIONS | _HOST_OPTIONS)
     try:
         # ZeroMQ resolves no names when it binds; localhost is what people write when they mean the loopback.
         router.bind(f"tcp://{'127.0.0.1' if host == 'localhost' else host}:{port}")
@@ -72,7 +79,7 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], address: str, identity: byt
         socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise AddressError(f"'{address}' cannot be connected: the name '{host}' is not known ({error}).") from None
-    dealer = _open(context, zmq.DEALER, host)
+    dealer = _open(context, zmq.DEALER, host, _OPTIONS)
     dealer.setsockopt(zmq.ROUTING_ID, identity)
     try:
         dealer.connect(address)
@@ -82,9 +89,11 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], address: str, identity: byt
     return dealer
 
 
-def _open(context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str) -> zmq.Socket[bytes]:
+def _open(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str, options: Mapping[zmq.SocketOption, int]
+) -> zmq.Socket[bytes]:
     opened = context.socket(kind)
-    for option, value in _OPTIONS.items():
+    for option, value in options.items():
         opened.setsockopt(option, value)
     opened.setsockopt(zmq.IPV6, int(host.startswith("[")))
     return opened

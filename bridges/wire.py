@@ -310,12 +310,16 @@ def _compile(message: type[Message]) -> tuple[Callable[[Any], bytes], Callable[[
     Generated as `dataclass` generates an __init__, and for the same reason: every decision passes here four times, and
     straight code runs in half the time of a loop over the codecs. For :class:`Bye` it comes to this::
 
-        def write(m):                               def read(frame):
-            b0 = write0(m.reason)                       if len(frame) < 28: raise wrong_size(frame, 4)
-            return b"".join((pack(len(b0) // 1), b0))   (v0,) = unpack_from(frame, 24); a0 = 28
-                                                        a1 = a0 + v0 * 1
-                                                        if len(frame) != a1: raise wrong_size(frame, a1 - 24)
-                                                        return message(read0(frame[a0:a1]) if v0 else empty0)
+        def write(m):
+            b0 = write0(m.reason) if len(m.reason) else b""
+            return b"".join((pack(len(b0) // 1), b0))
+
+        def read(frame):
+            if len(frame) < 28: raise wrong_size(frame, 4)
+            (v0,) = unpack_from(frame, 24); a0 = 28
+            a1 = a0 + v0 * 1
+            if len(frame) != a1: raise wrong_size(frame, a1 - 24)
+            return message(read0(frame[a0:a1]) if v0 else empty0)
     """
     hints = get_type_hints(message, include_extras=True)
     codecs = [hint.__metadata__[0] for hint in hints.values()]
@@ -355,9 +359,11 @@ def _wrong_size(name: str, frame: bytes, needed: int) -> WireError:
     return WireError(f"This {name} needs a payload of {needed} bytes; {len(frame) - HEADER_SIZE} were given.")
 
 
-_NUMBERS = {message: number for number, message in TYPES.items()}
-_WRITERS = {message: _compile(message)[0] for message in TYPES.values()}
-_READERS = {number: _compile(message)[1] for number, message in TYPES.items()}
+_WRITERS: dict[type[Message], tuple[int, Callable[[Any], bytes]]] = {}
+_READERS: dict[int, Callable[[bytes], Message]] = {}
+for _number, _message in TYPES.items():
+    _write, _READERS[_number] = _compile(_message)
+    _WRITERS[_message] = _number, _write
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -372,16 +378,17 @@ def encode(message: Message, sequence: int) -> bytes:
         If a field or the number does not fit its type, or the frame would be longer than MAX_FRAME.
     """
     kind = type(message)
+    number, write = _WRITERS[kind]
     try:
-        payload = _WRITERS[kind](message)
-    except struct.error as error:
+        payload = write(message)
+    except (struct.error, TypeError) as error:
         raise LocalProtocolError(f"This {kind.__name__} cannot be sent: {error}.") from None
     size = HEADER_SIZE + len(payload)
     if size > MAX_FRAME:
         raise LocalProtocolError(f"This {kind.__name__} takes {size} bytes; a frame has at most {MAX_FRAME}.")
     if not 0 <= sequence <= UNNUMBERED:
         raise LocalProtocolError(f"The sequence number {sequence} does not fit 64 bits.")
-    header = _HEADER.pack(MAGIC, VERSION, _NUMBERS[kind], 0, sequence, len(payload), 0)
+    header = _HEADER.pack(MAGIC, VERSION, number, 0, sequence, len(payload), 0)
     crc = crc32(payload, crc32(header))
     return b"".join((header[:_CRC_AT], crc.to_bytes(4, "little"), payload))
 

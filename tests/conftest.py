@@ -1,5 +1,6 @@
 """What tests of every folder share: the data beside the repository, and small random networks."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def make_network():
         rng = np.random.default_rng(seed)
         layers = [
             Dense(rng.normal(0.0, scale, (n_in, n_out)), rng.normal(0.0, 0.1, n_out), delay)
-            for n_in, n_out, delay in zip(fan, fan[1:], delays, strict=False)
+            for (n_in, n_out), delay in zip(pairwise(fan), delays, strict=True)
         ]
         return Network(tuple(layers), steps, encoder=encoder, **options)
 

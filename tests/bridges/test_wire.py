@@ -204,6 +204,7 @@ class TestWhatCannotBeSent:
             (ResetDone(0.5), "ResetDone"),
             (Hello("\udc80"), "Hello.client"),
             (Inject(InputKind.CURRENTS, False, np.zeros((1, 2))), r"shape is \(1, 2\)"),
+            (Inject(InputKind.CURRENTS, False, np.array(1.0)), "Inject cannot be sent"),
             (Inject(InputKind.SPIKES, False, f64s(), np.array([-1]), u32s(0)), "fit uint32"),
             (Inject(InputKind.SPIKES, False, f64s(), np.array([0.5]), u32s(0)), "fit uint32"),
             (Readout(0, np.zeros(MAX_FRAME // 8), f64s()), f"at most {MAX_FRAME}"),

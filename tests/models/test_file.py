@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def networks(draw):
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     sizes[0] = sizes[0] * (1 + encoder.two_neurons) + encoder.constant_one
     layers = []
-    for index, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (n_in, n_out) in enumerate(pairwise(sizes)):
         values = draw(st.lists(finite_numbers, min_size=(n_in + 1) * n_out, max_size=(n_in + 1) * n_out))
         array = np.array(values).reshape(n_in + 1, n_out)
         layers.append(Dense(array[1:], array[0], draw(st.integers(1, 1000)) if index else 1))
@@ -272,8 +273,7 @@ def survives(data):
     """Whether `data` is read, in which case it decides as the golden network; anything but a refusal is an error."""
     try:
         network = from_bytes(data)
-    except NetworkFileError as error:
-        assert str(error)
+    except NetworkFileError:
         return False
     assert network.content_hash == golden_network().content_hash
     return True

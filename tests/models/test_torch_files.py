@@ -1,5 +1,6 @@
 """Importers: the thesis' files, stacks of Linear layers, and files that must not be believed."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -8,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from spikeloop.errors import InvalidInputError, MissingPackageError, NetworkFileError
-from spikeloop.models import Decoder, Encoder, Neuron, load
+from spikeloop.models import Decoder, Encoder, Neuron, load, save
 from spikeloop.models.torch_files import import_torch
 from spikeloop.runtime import launch
 
@@ -23,8 +24,8 @@ THESIS = {
     CONVERTED: ("dsqn", (4, 16, 16, 2)),
     "CartPole-A/DQN/initial/model.pt": ("mlp", (4, 16, 16, 2)),
     MLP: ("mlp", (4, 16, 16, 2)),
-    "CartPole-A/SNN-Classifier/initial/model.pt": ("dsqn", (4, 16, 16, 2)),
-    "CartPole-A/SNN-Classifier/trained/model.pt": ("dsqn", (4, 16, 16, 2)),
+    "CartPole-A/SNN-Classifier/initial/model.pt": ("dsqn", (5, 17, 17, 2)),
+    "CartPole-A/SNN-Classifier/trained/model.pt": ("dsqn", (5, 17, 17, 2)),
     "CartPole-E(SNN)/initial/model.pt": ("dsqn", (5, 17, 17, 2)),
     DSQN: ("dsqn", (5, 17, 17, 2)),
     "CartPole-PolicyGradient/converted/model.pt": ("dsqn", (4, 16, 16, 2)),
@@ -80,8 +81,6 @@ def test_provenance_says_which_file_it_was(tmp_path):
     path = saved(tmp_path / "mine.pt", [torch.ones(2, 3)])
     provenance = load(path, steps=1).provenance
     assert provenance["imported_from"] == "mine.pt"
-    import hashlib
-
     assert provenance["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -331,17 +330,15 @@ def test_a_damaged_file_is_refused_or_read(tmp_path):
 
 
 def test_files_that_are_no_torch_files_are_refused(make_network, tmp_path):
-    from spikeloop.models import save
-
     path = tmp_path / "model.pt"
     for data in (b"", b"hello", b"\x00" * 100):
         path.write_bytes(data)
-        with pytest.raises(NetworkFileError, match="nothing that torch.save wrote"):
+        with pytest.raises(NetworkFileError, match=r"nothing that torch\.save wrote"):
             import_torch(path, steps=5)
     save(make_network(), path)
     with pytest.raises(NetworkFileError, match="network file already"):
         import_torch(path, steps=5)
-    with pytest.raises(NetworkFileError, match="Cannot read .*No such file"):
+    with pytest.raises(NetworkFileError, match=r"Cannot read .*No such file"):
         import_torch(tmp_path / "nothing.pt", steps=5)
     with pytest.raises(NetworkFileError, match="no regular file"):
         import_torch(tmp_path, steps=5)

@@ -1,0 +1,230 @@
+"""Profiles: the bundled ones, overrides, and files of users."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import spikeloop
+from spikeloop.deploy.backend import backends
+from spikeloop.errors import ProfileError, SpikeloopError, UnknownNameError
+from spikeloop.hardware_profiles import Profile, load_profile, parse_settings, profiles
+
+TEMPLATE = Path(profiles()["nest-iaf_psc_delta"]).read_text(encoding="utf-8")
+
+
+def profile_file(folder, *replacements):
+    """A user's copy of a bundled profile, edited."""
+    text = TEMPLATE.replace('name = "nest-iaf_psc_delta"', 'name = "mine"')
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- the bundled ones --------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_profiles_are_known():
+    assert {"reference", "nest-exact", "nest-iaf_psc_delta", "nest-pp_psc_delta"} <= set(profiles())
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_a_bundled_profile_loads_and_keeps_its_own_rules(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.target in backends()
+    assert profile.summary
+    assert profile.source
+    assert load_profile(profile) is profile
+    assert load_profile(profiles()[name]) == profile
+    # Nothing of the file is lost on the way.
+    data = tomllib.loads(profiles()[name].read_text(encoding="utf-8"))
+    dumped = profile.model_dump()
+    for key, value in data.items():
+        if isinstance(value, dict):
+            assert {**dumped[key], **value} == dumped[key]
+        else:
+            assert dumped[key] == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_the_thesis_profiles_have_the_thesis_settings():
+    for name in ("nest-iaf_psc_delta", "nest-pp_psc_delta"):
+        profile = load_profile(name)
+        assert profile.time.resolution_ms == 0.1
+        assert profile.time.step_ms == 1.0
+        assert profile.neuron.model == name.removeprefix("nest-")
+        assert not profile.exact
+        assert profile.departures
+    assert load_profile("reference").exact
+    assert load_profile("nest-exact").exact
+
+
+# --- overrides ---------------------------------------------------------------------------------------------------
+
+
+def test_settings_replace_what_they_name_and_nothing_else():
+    before = load_profile("nest-iaf_psc_delta")
+    profile = load_profile("nest-iaf_psc_delta", {"resolution_ms": "0.5", "t_ref": "2", "max_neurons": "12"})
+    assert profile.settings() == {**before.settings(), "resolution_ms": 0.5, "t_ref": 2, "max_neurons": 12}
+    assert before.time.resolution_ms == 0.1
+    assert load_profile("nest-iaf_psc_delta", {}) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value"),
+    [
+        ("tau_m", "20", 20),
+        ("tau_m", "1e3", 1000.0),
+        ("tau_m", 20.5, 20.5),
+        ("with_reset", "true", True),
+        ("with_reset", True, True),
+        ("model", "iaf_psc_delta", "iaf_psc_delta"),
+        ("model", '"iaf_psc_delta"', "iaf_psc_delta"),
+        ("max_synapses", "1_000", 1000),
+    ],
+)
+def test_settings_are_read_as_toml(key, given, value):
+    found = load_profile("nest-pp_psc_delta", {key: given}).settings()[key]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resolution_ms": "fast"}, r"time.resolution_ms: Input should be a valid number, not 'fast'"),
+        ({"resolution_ms": "true"}, "time.resolution_ms: Input should be a valid number, not True"),
+        ({"resolution_ms": "-1"}, "greater than 0, not -1"),
+        ({"resolution_ms": "0"}, "greater than 0"),
+        ({"resolution_ms": "nan"}, "finite number"),
+        ({"resolution_ms": "inf"}, "finite number|less than or equal to 1000"),
+        ({"resolution_ms": "0.3"}, "time: step_ms=1.0 is no multiple of resolution_ms=0.3"),
+        ({"step_ms": "0.25"}, "step_ms=0.25 is no multiple of resolution_ms=0.1"),
+        ({"delay_ms": "0.05"}, "delay_ms=0.05 is no multiple"),
+        ({"input_delay_ms": "0.05"}, "input_delay_ms=0.05 is no multiple"),
+        ({"delay_ms": "1e6"}, "less than or equal to 1000"),
+        ({"max_neurons": "0"}, "greater than or equal to 1"),
+        ({"max_neurons": "2.5"}, "valid integer"),
+        ({"max_neurons": "true"}, "valid integer"),
+        ({"reset": "never"}, "'subtract', 'zero' or 'none', not 'never'"),
+        ({"model": "3"}, "valid string, not 3"),
+        ({"tau_m": "long"}, r"tau_m=long was given; it must be a number, such as 10000000000.0"),
+        ({"tau_m": "true"}, "tau_m=true was given; it must be a number"),
+        ({"tau_m": "[1, 2]"}, "it must be a number"),
+        ({"tau_m": "1970-01-01"}, "it must be a number"),
+        ({"tau_m": "inf"}, "neuron.parameters.tau_m: must be a finite number"),
+        ({"with_reset": "1"}, "with_reset=1 was given; it must be true or false"),
+        ({"with_reset": "yes"}, "it must be true or false"),
+    ],
+)
+def test_a_setting_of_another_type_or_out_of_bounds_is_refused(settings, message):
+    with pytest.raises(ProfileError, match=message) as caught:
+        load_profile("nest-pp_psc_delta", settings)
+    assert "nest-pp_psc_delta" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_setting_lists_the_closest_ones():
+    with pytest.raises(UnknownNameError, match=r"no setting 'tau'\. Did you mean tau_m\?.*'nest-iaf_psc_delta'"):
+        load_profile("nest-iaf_psc_delta", {"tau": "3"})
+    with pytest.raises(UnknownNameError, match=r"no setting 'colour'\. Known: .*delay_ms.*t_ref"):
+        load_profile("nest-iaf_psc_delta", {"colour": "red"})
+    # The exact recipes and the reference have no neurons to set.
+    with pytest.raises(UnknownNameError, match=r"no setting 't_ref'\. Known: max_neurons, max_synapses\."):
+        load_profile("nest-exact", {"t_ref": "1"})
+    for name in ("parameters", "time", "name", "exact"):
+        with pytest.raises(UnknownNameError):
+            load_profile("nest-iaf_psc_delta", {name: "1"})
+
+
+def test_assignments_of_a_command_line():
+    assert parse_settings(["a=1", " b = x=y ", "a=2"]) == {"a": "2", "b": "x=y"}
+    for word in ("a", "a=", "=1", "", " = "):
+        with pytest.raises(ProfileError, match="of the form key=value"):
+            parse_settings([word])
+
+
+# --- files of users ----------------------------------------------------------------------------------------------
+
+
+def test_a_users_profile_is_used_by_path(make_network, tmp_path):
+    path = profile_file(tmp_path, ("t_ref = 0.0", "t_ref = 3.0"))
+    profile = load_profile(str(path), {"V_th": "2"})
+    assert (profile.name, profile.settings()["t_ref"], profile.settings()["V_th"]) == ("mine", 3.0, 2)
+    deployment = spikeloop.plan(make_network(), profile)
+    assert deployment.population("layer 0").parameters["t_ref"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("schema_version = 1", "schema_version = 2", "schema version 2; this Spikeloop reads up to 1: pip install -U"),
+        ("schema_version = 1", 'schema_version = "1"', "schema_version: Input should be 1"),
+        ("schema_version = 1", "schema_version = 0", "schema_version: Input should be 1, not 0"),
+        ("schema_version = 1\n", "", "schema_version: Field required"),
+        ("[time]", "[time", "is no valid TOML"),
+        ('target = "nest"', 'target = "nest', "is no valid TOML"),
+        ('target = "nest"', "target = 5", "target: Input should be a valid string, not 5"),
+        ('target = "nest"', 'tarqet = "nest"', r"There is no key 'tarqet'\. Did you mean target\?"),
+        ("step_ms = 1.0", "stepms = 1.0", r"There is no key 'stepms'\. Did you mean step_ms\?"),
+        ("[time]", "[tme]", r"There is no key 'tme'\. Did you mean time"),
+        ("[neuron]\n", "[neuron]\nthreshold = 1\n", "There is no key 'threshold'"),
+        ("[time]", "[limits]\nneurons = 1\n[time]", r"There is no key 'neurons'\. Did you mean max_neurons"),
+        ('"point_neuron"', '"exact"', "mapping 'exact' chooses time and neurons itself: leave out"),
+        ('"point_neuron"', '"magic"', "mapping: Input should be 'reference', 'exact' or 'point_neuron', not 'magic'"),
+        ("resolution_ms = 0.1", "resolution_ms = 0.3", "step_ms=1.0 is no multiple of resolution_ms=0.3"),
+        ("resolution_ms = 0.1", 'resolution_ms = "0.1"', "time.resolution_ms: Input should be a valid number"),
+        ("exact = false", "exact = true", "an exact profile lists no departures"),
+        ("exact = false", 'exact = "no"', "exact: Input should be a valid boolean, not 'no'"),
+        ('name = "mine"', 'name = "my profile"', "name: String should match"),
+        ('reset = "zero"', 'reset = "half"', "neuron.reset"),
+        ("tau_m = 1e10", "tau_m = [1.0]", "neuron.parameters.tau_m: must be a finite number, true or false, or text"),
+        ("tau_m = 1e10", "tau_m = nan", "neuron.parameters.tau_m: must be a finite number"),
+    ],
+)
+def test_a_file_that_is_no_profile_says_what_is_wrong(tmp_path, old, new, message):
+    path = profile_file(tmp_path, (old, new))
+    with pytest.raises(ProfileError, match=message) as caught:
+        load_profile(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mapping_without_its_tables_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TEMPLATE.split("[time]")[0], encoding="utf-8")
+    with pytest.raises(ProfileError, match=r"mapping 'point_neuron' needs the tables \[time\] and \[neuron\]"):
+        load_profile(path)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"a = 1\n" * 3, b"", b"[" * 100_000, b"a = " + b"[" * 100_000])
+def test_bytes_that_are_no_profile_are_refused(tmp_path, data):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(data)
+    with pytest.raises(ProfileError, match=r"mine\.toml"):
+        load_profile(path)
+
+
+def test_an_unknown_profile_lists_the_closest_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match=r"no profile or profile file 'nest-exat'\. Did you mean nest-exact"):
+        load_profile("nest-exat")
+    for name in ("mine.toml", "", str(tmp_path)):
+        with pytest.raises(UnknownNameError, match="no profile or profile file"):
+            load_profile(name)
+    with pytest.raises(SpikeloopError):
+        load_profile("a" * 5000)
+
+
+def test_a_target_that_nobody_brings_is_unknown(make_network, tmp_path):
+    profile = load_profile(profile_file(tmp_path, ('target = "nest"', 'target = "nets"')))
+    with pytest.raises(UnknownNameError, match=r"no backend 'nets'\. Did you mean nest\?"):
+        spikeloop.plan(make_network(), profile)
+
+
+def test_a_profile_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_profile("reference").exact = False
+    assert isinstance(load_profile("reference"), Profile)
