@@ -25,17 +25,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import zmq
 
 from ..errors import AddressError, InvalidInputError, LocalProtocolError, SpikeloopError
-from ..models.stimulus import FloatArray, Stimulus
-from ..runtime.decision import Decision, Timings
-from . import addresses, wire
-from .protocol import HostConversation, checked, spike_events
-from .wire import Bye, Error, ErrorCode, Hello, Inject, InputKind, Message, Readout, Reset, ResetDone, Welcome
+from ..runtime.decision import Timings
+from . import addresses, served, wire
+from .protocol import HostConversation
+from .served import ServedAgent
+from .wire import Bye, Error, ErrorCode, Hello, Inject, Message, Readout, Reset, ResetDone
 
 _TICK_MS = 50  # how long a stop may go unnoticed
 _LONG_WORK_S = 1.0
@@ -43,43 +43,6 @@ _LONGEST_TEXT = 2000
 _log = logging.getLogger(__name__)
 _stages = attrgetter(*Timings.stages())
 _NONE = np.zeros(0, np.uint32)
-
-
-class ServedAgent(Protocol):
-    """What a host needs of an agent; ``spikeloop.runtime.agent.Agent`` is one.
-
-    It gets one observation, or a stimulus of one sample, at a time, and it is the one to refuse an observation of the
-    wrong shape, or with values that are not finite, with an InvalidInputError.
-    """
-
-    encoder_state: Any
-
-    @property
-    def network_hash(self) -> str: ...
-    @property
-    def network_name(self) -> str: ...
-    @property
-    def profile(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def n_inputs(self) -> int: ...
-    @property
-    def n_channels(self) -> int: ...
-    @property
-    def n_outputs(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def layer_sizes(self) -> tuple[int, ...]: ...
-    @property
-    def step_ms(self) -> float: ...
-    @property
-    def decoder(self) -> str: ...
-
-    def reset(self, *, seed: int | None = None) -> None: ...
-    def decide(self, observation: FloatArray, *, spikes: bool = False) -> Decision: ...
-    def decide_stimulus(self, stimulus: Stimulus, *, spikes: bool = False) -> Decision: ...
 
 
 class _Client:
@@ -146,7 +109,7 @@ class Host:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise InvalidInputError(f"{name} is {value}; it must be a positive number.")
         self._agent = agent
-        self._welcome = _welcome(agent, pace_scale)
+        self._welcome = served.welcome(agent, pace_scale)
         self._window_s = None if pace_scale is None else agent.steps * agent.step_ms * 1e-3 * pace_scale
         self._places = max_clients if pace_scale is None else 1
         self._idle_timeout_s = idle_timeout_s
@@ -351,20 +314,7 @@ class Host:
         return ResetDone(reset.episode)
 
     def _infer(self, inject: Inject) -> Readout:
-        agent = self._agent
-        if inject.kind is not InputKind.SPIKES and inject.channels.size + inject.spike_steps.size:
-            raise InvalidInputError(f"Spikes were given with input of the kind {inject.kind.name}; use SPIKES.")
-        if inject.kind is InputKind.OBSERVATION:
-            return _readout(agent.decide(inject.values, spikes=inject.want_spikes))
-        currents = inject.values
-        if inject.kind is InputKind.CURRENTS or currents.size:
-            currents = checked(currents, "currents", self._welcome.n_channels)
-        stimulus = Stimulus(currents[None])
-        if inject.kind is InputKind.SPIKES:
-            window = {"n_channels": self._welcome.n_channels, "window": self._welcome.steps}
-            spikes = Stimulus.from_events(inject.channels, inject.spike_steps, **window)
-            stimulus = Stimulus(stimulus.currents if currents.size else spikes.currents, spikes.spikes)
-        return _readout(agent.decide_stimulus(stimulus, spikes=inject.want_spikes))
+        return served.decide(self._agent, inject)
 
     # --- departures --------------------------------------------------------------------------------------------------
 
@@ -408,35 +358,3 @@ class Host:
 def _error(code: ErrorCode, text: str) -> Error:
     # An Error must be sent whatever an exception had to say.
     return Error(code, text[:_LONGEST_TEXT].encode(errors="replace").decode())
-
-
-def _readout(decision: Decision) -> Readout:
-    action, output, timings = int(decision.action), decision.output, np.array(_stages(decision.timings))
-    if decision.rasters is None:
-        return Readout(action, output, timings)
-    events = [spike_events(raster) for raster in decision.rasters]
-    layers = np.repeat(np.arange(len(events), dtype=np.uint16), [steps.size for steps, _ in events])
-    steps, neurons = (np.concatenate([_NONE, *(event[i] for event in events)]) for i in (0, 1))
-    return Readout(action, output, timings, False, True, layers, neurons, steps)
-
-
-def _welcome(agent: ServedAgent, pace_scale: float | None) -> Welcome:
-    # Imported here: the package's own module may be importing this one.
-    from .. import __version__
-
-    return Welcome(
-        network_hash=agent.network_hash,
-        network_name=agent.network_name,
-        profile=agent.profile,
-        target=agent.target,
-        software=__version__,
-        n_inputs=agent.n_inputs,
-        n_channels=agent.n_channels,
-        n_outputs=agent.n_outputs,
-        steps=agent.steps,
-        layer_sizes=np.array(agent.layer_sizes, np.uint32),
-        paced=pace_scale is not None,
-        scale=pace_scale or 0.0,
-        step_ms=agent.step_ms,
-        decoder=agent.decoder,
-    )

@@ -9,28 +9,25 @@ A frame is a header of 24 bytes and a payload, everything little-endian::
 The crc32 is that of the whole frame with its own four bytes taken as zero. The header and the ERROR message are frozen
 for all versions, so that a host can tell a client of another version so, in words that it can read.
 
-A payload is a block of fixed size, and then the contents of the fields that have none. The fixed block holds every
-field in its order: numbers as they are, texts as their number of bytes (u32), arrays as their number of items (u32).
-The contents follow without gaps, in the same order.
-
-The messages below are the format: the annotation of a field is its codec. Whatever bytes come in, :func:`decode`
-answers with a message or a WireError, and never allocates more than the frame itself holds.
+The messages below are the format: the annotation of a field is its codec, and :mod:`~spikeloop.bridges.codecs` says how
+a payload is laid out. Whatever bytes come in, :func:`decode` answers with a message or a WireError, and never allocates
+more than the frame itself holds.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import partial
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LocalProtocolError, WireError
+from . import codecs
 
 MAGIC = b"SPKL"
 VERSION = 1
@@ -43,88 +40,6 @@ _HEADER = struct.Struct("<4sBBHQII")
 HEADER_SIZE = _HEADER.size
 _CRC_AT = HEADER_SIZE - 4
 _NO_CRC = bytes(4)
-
-
-# --- field codecs ----------------------------------------------------------------------------------------------------
-
-
-class _Meanings(dict[int, object]):
-    """What the numbers of a field stand for; others are an error."""
-
-    def __init__(self, where: str, meanings: Iterable[tuple[int, object]]) -> None:
-        super().__init__(meanings)
-        self.where = where
-
-    def __missing__(self, value: int) -> NoReturn:
-        raise WireError(f"{self.where} is {value}, which means nothing in version {VERSION}.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """A field of fixed size, `code` as `struct` calls it; of those with `meanings`, no other value is valid."""
-
-    code: str
-    meanings: tuple[tuple[int, object], ...] = ()
-
-
-class _Text:
-    """UTF-8."""
-
-    code, itemsize, empty = "I", 1, ""
-
-    def writer(self, where: str) -> Callable[[str], bytes]:
-        def write(text: str) -> bytes:
-            try:
-                return text.encode()
-            except UnicodeEncodeError as error:
-                raise LocalProtocolError(f"{where} is not text that UTF-8 can carry: {error}.") from None
-
-        return write
-
-    def reader(self, where: str) -> Callable[[bytes], str]:
-        def read(data: bytes) -> str:
-            try:
-                return data.decode()
-            except UnicodeDecodeError as error:
-                raise WireError(f"{where} is not UTF-8 text: {error}.") from None
-
-        return read
-
-
-class _Array:
-    """A flat array."""
-
-    code = "I"
-
-    def __init__(self, wire: str, native: type[np.generic]) -> None:
-        self.wire, self.native = np.dtype(wire), np.dtype(native)
-        self.itemsize = self.wire.itemsize
-        self.empty = np.zeros(0, native)
-
-    def writer(self, where: str) -> Callable[[NDArray[Any]], bytes]:
-        wire = self.wire
-
-        def write(array: NDArray[Any]) -> bytes:
-            if array.ndim != 1:
-                raise LocalProtocolError(f"{where} must be a flat array; its shape is {array.shape}.")
-            if array.dtype == wire:
-                return array.tobytes()
-            converted = array.astype(wire)
-            if wire.kind == "u" and not np.array_equal(array, converted):
-                raise LocalProtocolError(f"{where} has values that do not fit {wire.name}.")
-            return converted.tobytes()
-
-        return write
-
-    def reader(self, where: str) -> Callable[[bytes], NDArray[Any]]:
-        wire, native = self.wire, self.native
-
-        def read(data: bytes) -> NDArray[Any]:
-            # From a copy: inside of the frame items are neither aligned nor writable, and would keep the frame alive.
-            items = np.frombuffer(bytearray(data), wire)
-            return items if wire == native else items.astype(native)
-
-        return read
 
 
 class InputKind(IntEnum):
@@ -150,17 +65,17 @@ class ErrorCode(IntEnum):
     TOO_LARGE = 10
 
 
-U16 = Annotated[int, _Number("H")]
-U32 = Annotated[int, _Number("I")]
-U64 = Annotated[int, _Number("Q")]
-I32 = Annotated[int, _Number("i")]
-F64 = Annotated[float, _Number("d")]
-Bool = Annotated[bool, _Number("B", ((0, False), (1, True)))]
-Kind = Annotated[InputKind, _Number("B", tuple((int(kind), kind) for kind in InputKind))]
-Text = Annotated[str, _Text()]
-F64s = Annotated[NDArray[np.float64], _Array("<f8", np.float64)]
-U32s = Annotated[NDArray[np.uint32], _Array("<u4", np.uint32)]
-U16s = Annotated[NDArray[np.uint16], _Array("<u2", np.uint16)]
+U16 = Annotated[int, codecs.Number("H")]
+U32 = Annotated[int, codecs.Number("I")]
+U64 = Annotated[int, codecs.Number("Q")]
+I32 = Annotated[int, codecs.Number("i")]
+F64 = Annotated[float, codecs.Number("d")]
+Bool = Annotated[bool, codecs.Number("B", ((0, False), (1, True)))]
+Kind = Annotated[InputKind, codecs.Number("B", tuple((int(kind), kind) for kind in InputKind))]
+Text = Annotated[str, codecs.Text()]
+F64s = Annotated[NDArray[np.float64], codecs.Array("<f8", np.float64)]
+U32s = Annotated[NDArray[np.uint32], codecs.Array("<u4", np.uint32)]
+U16s = Annotated[NDArray[np.uint16], codecs.Array("<u2", np.uint16)]
 
 _NO_U32S = np.zeros(0, np.uint32)
 _NO_U16S = np.zeros(0, np.uint16)
@@ -304,65 +219,10 @@ TYPES: Mapping[int, type[Message]] = {
 }
 
 
-def _compile(message: type[Message]) -> tuple[Callable[[Any], bytes], Callable[[bytes], Message]]:
-    """The two functions that write and read the payload of one type of message, generated from its fields.
-
-    Generated as `dataclass` generates an __init__, and for the same reason: every decision passes here four times, and
-    straight code runs in half the time of a loop over the codecs. For :class:`Bye` it comes to this::
-
-        def write(m):
-            b0 = write0(m.reason) if len(m.reason) else b""
-            return b"".join((pack(len(b0) // 1), b0))
-
-        def read(frame):
-            if len(frame) < 28: raise wrong_size(frame, 4)
-            (v0,) = unpack_from(frame, 24); a0 = 28
-            a1 = a0 + v0 * 1
-            if len(frame) != a1: raise wrong_size(frame, a1 - 24)
-            return message(read0(frame[a0:a1]) if v0 else empty0)
-    """
-    hints = get_type_hints(message, include_extras=True)
-    codecs = [hint.__metadata__[0] for hint in hints.values()]
-    fixed = struct.Struct("<" + "".join(codec.code for codec in codecs))
-    scope: dict[str, Any] = {"message": message, "pack": fixed.pack, "unpack_from": fixed.unpack_from}
-    scope["wrong_size"] = partial(_wrong_size, message.__name__)
-    blocks: list[str] = []
-    writes, packed, ends, loaded = [], [], [], []
-    for i, (name, codec) in enumerate(zip(hints, codecs, strict=True)):
-        where = f"{message.__name__}.{name}"
-        if isinstance(codec, _Number):
-            scope[f"meanings{i}"] = _Meanings(where, codec.meanings)
-            packed.append(f"m.{name}")
-            loaded.append(f"meanings{i}[v{i}]" if codec.meanings else f"v{i}")
-        else:
-            scope |= {f"write{i}": codec.writer(where), f"read{i}": codec.reader(where), f"empty{i}": codec.empty}
-            k = len(blocks)
-            blocks.append(f"b{i}")
-            writes.append(f"b{i} = write{i}(m.{name}) if len(m.{name}) else b''")
-            packed.append(f"len(b{i}) // {codec.itemsize}")
-            ends.append(f"a{k + 1} = a{k} + v{i} * {codec.itemsize}")
-            loaded.append(f"read{i}(frame[a{k}:a{k + 1}]) if v{i} else empty{i}")
-    at, last = HEADER_SIZE + fixed.size, f"a{len(blocks)}"
-    write = [*writes, f"return b''.join((pack({', '.join(packed)}), {', '.join(blocks)}))"]
-    read = [
-        f"if len(frame) < {at}: raise wrong_size(frame, {fixed.size})",
-        f"({''.join(f'v{i}, ' for i in range(len(codecs)))}) = unpack_from(frame, {HEADER_SIZE}); a0 = {at}",
-        *ends,
-        f"if len(frame) != {last}: raise wrong_size(frame, {last} - {HEADER_SIZE})",
-        f"return message({', '.join(loaded)})",
-    ]
-    exec("\n    ".join(["def write(m):", *write]) + "\n" + "\n    ".join(["def read(frame):", *read]), scope)
-    return scope["write"], scope["read"]
-
-
-def _wrong_size(name: str, frame: bytes, needed: int) -> WireError:
-    return WireError(f"This {name} needs a payload of {needed} bytes; {len(frame) - HEADER_SIZE} were given.")
-
-
 _WRITERS: dict[type[Message], tuple[int, Callable[[Any], bytes]]] = {}
 _READERS: dict[int, Callable[[bytes], Message]] = {}
 for _number, _message in TYPES.items():
-    _write, _READERS[_number] = _compile(_message)
+    _write, _READERS[_number] = codecs.compile_codec(_message, HEADER_SIZE)
     _WRITERS[_message] = _number, _write
 
 

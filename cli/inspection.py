@@ -168,7 +168,7 @@ def plan(
     except PreflightError as error:
         for finding in error.findings:
             if str(finding) not in str(error):  # which is printed too
-                say(f"{finding.severity}: {finding}")
+                say(f"- {finding.severity}: {finding}")
         raise
     if json:
         emit(deployment.as_dict())

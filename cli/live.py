@@ -79,6 +79,7 @@ def run(
     settings = parse_settings(set_ or [])
     deployment = plan_deployment(network, load_profile(on, settings))
     _check_pace(pace)
+    _check_spikes(spikes, trace)
     miss = _miss_policy(on_miss, network.n_outputs)
     if pace is not None and in_process:
         raise InvalidInputError("--pace needs the bridge: a decision in this process cannot be overtaken by time.")
@@ -169,6 +170,7 @@ def drive(
     json: JsonOption = False,
 ) -> None:
     """Run an environment here against a network that spikeloop serve hosts."""
+    _check_spikes(spikes, trace)
     expected = None if reference is None else load(reference)
     with contextlib.ExitStack() as stack:
         expected_hash = None if expected is None else expected.content_hash
@@ -261,8 +263,6 @@ def _run_and_report(
     pace: Pace | None,
     json: bool,
 ) -> None:
-    if spikes and trace is None:
-        raise InvalidInputError("--spikes keeps spikes in the trace: give --trace FILE too.")
     with contextlib.ExitStack() as stack:
         writer = None
         if trace is not None:
@@ -358,6 +358,11 @@ def _print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dic
         rows.append(("median ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
     title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
     table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "value "], rows)
+
+
+def _check_spikes(spikes: bool, trace: Path | None) -> None:
+    if spikes and trace is None:
+        raise InvalidInputError("--spikes keeps spikes in the trace: give --trace FILE too.")
 
 
 def _check_pace(pace: float | None) -> None:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import psutil
 import pytest
+from spikeloop.cli.main import main
 from spikeloop.models import Decoder, Encoder, Neuron, save
 from spikeloop.runtime import Trace
 
@@ -59,6 +62,25 @@ def spikeloop(files):
         return Result(result.returncode, result.stdout or "", result.stderr or "")
 
     return run
+
+
+@pytest.fixture
+def in_process(files, monkeypatch, capfd):
+    """The same in this process, for the many commands that end before they do anything: Python starts slowly."""
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setenv("COLUMNS", "100")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        assert "--json" not in words, "it redirects descriptors for good"
+        monkeypatch.setattr(sys, "argv", ["spikeloop", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Result(ended.value.code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
