@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
@@ -61,6 +62,8 @@ class RemoteAgent:
         Hash of the only network that is wanted; None takes any.
     name : str
         How the host's log calls this client.
+    why_dead : callable or None
+        Says how the host ended, or None while it lives; asked with every heartbeat, by whoever can know.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class RemoteAgent:
         heartbeat_s: float = 1.0,
         expect_network: str | None = None,
         name: str = "",
+        why_dead: Callable[[], str | None] | None = None,
     ) -> None:
         for what, value in (("timeout_s", timeout_s), ("heartbeat_s", heartbeat_s)):
             if not (value > 0 and math.isfinite(value)):
@@ -91,6 +95,7 @@ class RemoteAgent:
         self.last_late = False
         """Whether the last decision took the host longer than its pace allows."""
         self._timeout_s, self._retries, self._heartbeat_s = timeout_s, retries, heartbeat_s
+        self._why_dead = why_dead
         self._conversation = ClientConversation()
         self._over = ""  # why nothing can be asked any more
         self._wait_ms = -1
@@ -255,6 +260,8 @@ class RemoteAgent:
     def _tend(self, now: float) -> None:
         """Nothing has come: ask whether the host is there, ask again, or give up."""
         if now >= self._ping_at:
+            if self._why_dead is not None and (how := self._why_dead()):
+                self._fail(HostLostError(f"The host at {self.address} is gone: {how}."))
             self._send(_PING)
             self._ping_at = now + self._heartbeat_s
         if now >= self._resend_at:

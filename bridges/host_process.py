@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ class HostProcess:
         self.address = ""
         self._folder = tempfile.TemporaryDirectory(prefix="spikeloop-")
         agent = Path(self._folder.name) / "agent.spk"
+        self._log = Path(self._folder.name) / "host.log"
         save(network, agent)
         self._command = [sys.executable, "-m", "spikeloop", "serve", str(agent), "--on", str(profile), "--json"]
         self._command += ["--bind", "tcp://127.0.0.1:*", "--seed", str(seed), "--until-stdin-closes"]
@@ -60,20 +62,33 @@ class HostProcess:
             self._command += ["--pace", str(pace_scale)]
 
     def __enter__(self) -> HostProcess:
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Ctrl-C is for us: the host must outlive the last exchange, and is then told to end.
-            start_new_session=True,
-        )
+        with self._log.open("wb") as log:  # a pipe that nobody reads would stop a host that has much to say
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                # Ctrl-C is for us: the host must outlive the last exchange, and is then told to end.
+                start_new_session=True,
+            )
         try:
             self.address = self._ready()["address"]
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def why_dead(self) -> str | None:
+        """How the process ended, or None while it lives."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the host process {how}; its last words: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "none"
 
     def _ready(self) -> dict[str, Any]:
         assert self._process.stdout is not None, "opened as a pipe"
@@ -84,14 +99,11 @@ class HostProcess:
         except ValueError:
             pass
         # Not the one line of a host that listens: it is ending, and says why.
-        rest, errors = self._process.communicate(timeout=30)
+        rest = self._process.stdout.read()
         try:
             message = json.loads(first + rest)["error"]["message"]
         except (ValueError, KeyError, TypeError):
-            tail = errors.decode(errors="replace").strip().splitlines()
-            raise HostLostError(
-                f"The host process ended before it listened: {tail[-1] if tail else 'no word'}."
-            ) from None
+            raise HostLostError(f"The host process ended before it listened: {self._last_words()}.") from None
         raise RefusedError(f"The host process cannot start: {message}")
 
     def __exit__(

@@ -92,7 +92,9 @@ def run(
             decider = stack.enter_context(launch(network, on, seed=seed, settings=settings))
         else:
             host = stack.enter_context(HostProcess(network, on, settings=settings, seed=seed, pace_scale=pace))
-            decider = stack.enter_context(RemoteAgent(host.address, expect_network=network.content_hash, name="run"))
+            decider = stack.enter_context(
+                RemoteAgent(host.address, expect_network=network.content_hash, name="run", why_dead=host.why_dead)
+            )
         window_s = network.steps * deployment.window.step_ms * (pace or 0.0) / 1e3
         facts_of_run = {
             "agent": network.name,

@@ -96,9 +96,10 @@ def _unexpected(error: Exception) -> int:
 
 def _failed(message: str, kind: str, code: int) -> int:
     message = printable(" ".join(message.split()))
-    with contextlib.suppress(OSError):  # nowhere to say it; the exit code does
-        if "--json" in sys.argv:
+    if "--json" in sys.argv:
+        with contextlib.suppress(OSError):  # nowhere to say it; the exit code does
             emit({"error": {"type": kind, "message": message, "exit_code": code}})
+    with contextlib.suppress(OSError):
         err.print("[bold red]error:[/bold red] ", end="", highlight=False)
         err.print(message, markup=False, highlight=False)
     return code

