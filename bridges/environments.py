@@ -33,6 +33,7 @@ class GymnasiumEnvironment:
 
     def __init__(self, name: str, *, n_inputs: int, n_actions: int, **options: Any) -> None:
         self.name = name
+        self._n_inputs = n_inputs
         self._env = _make(name, options)
         try:
             self._first_action = _check(name, self._env, n_inputs, n_actions)
@@ -44,17 +45,23 @@ class GymnasiumEnvironment:
         """Begin an episode."""
         with self._translated("reset"):
             observation, info = self._env.reset(seed=seed)
-            return _flat(observation), info
+            return self._flat(observation), info
 
     def step(self, action: int) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """Act; returns observation, reward, terminated, truncated, info."""
         with self._translated("step"):
             observation, reward, terminated, truncated, info = self._env.step(self._first_action + action)
-            return _flat(observation), float(reward), bool(terminated), bool(truncated), info
+            return self._flat(observation), float(reward), bool(terminated), bool(truncated), info
 
     def close(self) -> None:
         """Give back what the environment holds."""
         self._env.close()
+
+    def _flat(self, observation: Any) -> FloatArray:
+        values = np.asarray(observation, dtype=np.float64).ravel()
+        if values.size != self._n_inputs or not np.isfinite(values).all():
+            raise ValueError(f"it observes {values}; {self._n_inputs} finite values are needed")
+        return values
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
@@ -112,7 +119,3 @@ def _check(name: str, env: Any, n_inputs: int, n_actions: int) -> int:
             "use the environment it was trained for."
         )
     return int(actions.start)
-
-
-def _flat(observation: Any) -> FloatArray:
-    return np.asarray(observation, dtype=np.float64).ravel()

@@ -17,7 +17,7 @@ from ..models import Decoder, Encoder, Network, Neuron, bundled, load, save
 from ..models.torch_files import IMPORT_KINDS, import_torch
 from ..runtime.trace import Trace, is_sqlite
 from .options import AgentArgument, JsonOption, ProfileOption, SetOption
-from .output import emit, facts, line, say, table
+from .output import emit, facts, line, say, table, unfolded
 
 
 def register(app: typer.Typer) -> None:
@@ -106,7 +106,7 @@ def inspect(
     ]
     table("Layers", ["layer ", "weights", "delay ", "weight range", "bias range"], rows)
     if network.provenance:
-        facts("Provenance", list(network.provenance.items()))
+        facts("Provenance", unfolded(network.provenance))
 
 
 def import_(
@@ -212,7 +212,7 @@ def _inspect_trace(trace: Trace, json: bool) -> None:
     if json:
         emit({"trace": str(trace.path), "meta": trace.meta, "decisions": len(trace), "episodes": episodes})
         return
-    facts(f"trace {trace.path}", [("decisions", len(trace)), *trace.meta.items()])
+    facts(f"trace {trace.path}", [("decisions", len(trace)), *unfolded(trace.meta)])
     table(
         "Episodes",
         ["episode ", "seed ", "return ", "length ", "outcome"],

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from .. import __version__
@@ -25,8 +24,8 @@ from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
 from ..runtime.fidelity import check as check_fidelity
-from ..runtime.fidelity import load_observations, wilson
-from ..runtime.loop import EpisodeResult, RunResult, run_episodes
+from ..runtime.fidelity import load_observations
+from ..runtime.loop import EpisodeResult, run_episodes
 from ..runtime.pacing import MissPolicy, Pace
 from ..runtime.trace import TraceWriter
 from .options import (
@@ -44,7 +43,8 @@ from .options import (
     TimeoutOption,
     TraceOption,
 )
-from .output import emit, facts, line, progress, say, table
+from .output import emit, facts, line, progress, say
+from .summary import print_summary, summarised
 
 MAX_PACE = 1e6
 
@@ -296,70 +296,11 @@ def _run_and_report(
             on_step=on_step,
             on_episode=on_episode,
         )
-    summary = _summary(result, pace)
+    summary = summarised(result, pace)
     if json:
         emit({**facts_of_run, **summary, "versions": _versions()})
     else:
-        _print_summary(facts_of_run, result, summary, pace)
-
-
-def _summary(result: RunResult, pace: Pace | None) -> dict[str, Any]:
-    medians = {stage.removesuffix("_us"): value / 1e3 for stage, value in result.stage_medians_us().items()}
-    if medians:
-        medians["bridge"] = medians.pop("wall") - medians["stages"]
-    summary: dict[str, Any] = {
-        "episodes": [
-            {
-                "episode": e.episode,
-                "seed": e.seed,
-                "return": e.total,
-                "length": e.length,
-                "outcome": e.outcome,
-                "compared": e.compared,
-                "agreed": e.agreed,
-                "missed": e.missed,
-            }
-            for e in result.episodes
-        ],
-        "mean_return": float(np.mean(result.returns)),
-        "std_return": float(np.std(result.returns)),
-        "decisions": result.decisions,
-        "agreement": result.agreement,
-        "compared": result.compared,
-        "agreed": result.agreed,
-        "ms_per_decision": medians,
-        "ms_per_decision_p99": float(np.percentile(result.wall_us, 99)) / 1e3 if result.wall_us else None,
-    }
-    if pace is not None:
-        summary |= {"missed": result.missed, "period_ms": pace.period_s * 1e3, "on_miss": str(pace.miss)}
-    return summary
-
-
-def _print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict[str, Any], pace: Pace | None) -> None:
-    returns = result.returns
-    spread = f"mean {summary['mean_return']:.1f}, std {summary['std_return']:.1f}, {min(returns):g} to {max(returns):g}"
-    rows: list[tuple[str, str]] = [("return", spread)]
-    if result.agreement is not None:
-        low, high = wilson(result.agreed, result.compared)
-        rows.append(
-            (
-                "agreement with the reference",
-                f"{100 * result.agreement:.2f} % ({result.agreed} of {result.compared}; "
-                f"95 %: {100 * low:.2f} to {100 * high:.2f})",
-            )
-        )
-    if pace is not None:
-        rows.append(("missed deadlines", f"{result.missed} of {result.decisions} ({pace.miss})"))
-        rows.append(("period", f"{summary['period_ms']:.1f} ms"))
-    stages = summary["ms_per_decision"]
-    for stage in ("encode", "inject", "run", "read", "decode", "bridge"):
-        if stage in stages:
-            rows.append((f"median ms per decision: {stage}", f"{stages[stage]:.3f}"))
-    if stages:
-        whole = stages["stages"] + stages["bridge"]
-        rows.append(("median ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
-    title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
-    table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "value "], rows)
+        print_summary(facts_of_run, result, summary, pace)
 
 
 def _check_spikes(spikes: bool, trace: Path | None) -> None:

@@ -82,6 +82,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     out.print(view)
 
 
+def unfolded(values: Mapping[str, Any], longest: int = 160) -> list[tuple[str, object]]:
+    """Nested `values` for `facts`: the names joined by dots, and what is too long to read cut short."""
+    pairs: list[tuple[str, object]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            pairs += [(f"{name}.{inner}", item) for inner, item in unfolded(value, longest)]
+        elif value is not None:
+            text = str(value)
+            pairs.append((name, text if len(text) <= longest else f"{text[: longest - 4]} ..."))
+    return pairs
+
+
 def facts(title: str, pairs: Sequence[tuple[str, object]]) -> None:
     """Print names and values on stdout, one pair a line."""
     out.print(Text(printable(title), style="bold"))

@@ -80,6 +80,8 @@ class Profile(_Part):
             raise ValueError("mapping 'point_neuron' needs the tables [time] and [neuron]")
         if self.mapping != "point_neuron" and (self.time is not None or self.neuron is not None):
             raise ValueError(f"mapping '{self.mapping}' chooses time and neurons itself: leave out [time] and [neuron]")
+        if self.exact and self.mapping == "point_neuron":
+            raise ValueError("mapping 'point_neuron' is never exact: set exact = false and say what departs")
         if self.exact == bool(self.departures):
             raise ValueError("an exact profile lists no departures, and an approximate one lists at least one")
         return self

@@ -116,6 +116,12 @@ def test_environments_that_do_not_fit_are_refused(name, n_inputs, n_actions, mes
     assert "\n" not in str(caught.value)
 
 
+def test_observations_that_a_network_cannot_read_are_shown():
+    environment = scripted(answer=([0.5, np.nan], 1.0, False, False, {}))
+    with pytest.raises(TargetError, match=r"it observes \[0.5 nan\]; 2 finite values are needed"):
+        environment.step(0)
+
+
 def test_an_environment_that_is_refused_is_closed(monkeypatch):
     closed = []
     monkeypatch.setattr(Scripted, "close", lambda self: closed.append(self))
@@ -152,6 +158,9 @@ def test_an_environment_that_fails_is_named(verb, arguments, message):
         (np.zeros(2), "much", False, False, {}),
         ({"position": 1.0}, 1.0, False, False, {}),
         (["a", "b"], 1.0, False, False, {}),
+        (np.zeros(3), 1.0, False, False, {}),
+        ([0.0, np.nan], 1.0, False, False, {}),
+        ([0.0, np.inf], 1.0, False, False, {}),
         5,
     ],
 )

@@ -64,6 +64,17 @@ def test_inspect_a_network(spikeloop, files):
     assert network.content_hash in text
 
 
+def test_inspect_shows_where_an_agent_comes_from_in_lines_that_can_be_read(in_process):
+    evaluation = load("cartpole").provenance["evaluation"]
+    result = in_process("inspect", "cartpole")
+    assert result.code == 0
+    shown = dict(line.split(maxsplit=1) for line in result.out.splitlines() if line.startswith("  evaluation."))
+    assert shown["evaluation.env"] == "CartPole-v1"
+    assert shown["evaluation.mean_return"] == str(evaluation["mean_return"])
+    assert shown["evaluation.returns"].endswith(" ...")
+    assert max(len(line) for line in result.out.splitlines()) < 220
+
+
 def test_import(spikeloop, files):
     torch = pytest.importorskip("torch", reason="importing needs torch")
     torch.save(([torch.eye(5)[:, :3], torch.ones(3, 2)], [None, None]), files / "dsqn.pt")

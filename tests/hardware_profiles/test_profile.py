@@ -176,7 +176,7 @@ def test_a_users_profile_is_used_by_path(make_network, tmp_path):
         ('"point_neuron"', '"magic"', "mapping: Input should be 'reference', 'exact' or 'point_neuron', not 'magic'"),
         ("resolution_ms = 0.1", "resolution_ms = 0.3", "step_ms=1.0 is no multiple of resolution_ms=0.3"),
         ("resolution_ms = 0.1", 'resolution_ms = "0.1"', "time.resolution_ms: Input should be a valid number"),
-        ("exact = false", "exact = true", "an exact profile lists no departures"),
+        ("exact = false", "exact = true", "never exact"),
         ("exact = false", 'exact = "no"', "exact: Input should be a valid boolean, not 'no'"),
         ('name = "mine"', 'name = "my profile"', "name: String should match"),
         ('reset = "zero"', 'reset = "half"', "neuron.reset"),
@@ -190,6 +190,15 @@ def test_a_file_that_is_no_profile_says_what_is_wrong(tmp_path, old, new, messag
         load_profile(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("exact", "departures"), [("true", '["a little"]'), ("false", "[]")])
+def test_either_exact_or_with_departures(tmp_path, exact, departures):
+    text = Path(profiles()["nest-exact"]).read_text(encoding="utf-8").replace("exact = true", f"exact = {exact}")
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{text}departures = {departures}\n", encoding="utf-8")
+    with pytest.raises(ProfileError, match="an exact profile lists no departures, and an approximate one lists"):
+        load_profile(path)
 
 
 def test_a_mapping_without_its_tables_is_refused(tmp_path):
