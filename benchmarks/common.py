@@ -77,10 +77,13 @@ def measured_networks() -> dict[str, Network]:
 
 
 def observations(network: Network, n: int = 2000) -> np.ndarray:
-    """Observations to decide on, [n, n_inputs]: CartPole's range, seeded."""
-    return np.random.default_rng(0).uniform(-1, 1, (n, network.n_inputs)) * np.resize(
-        [2.0, 2.0, 0.2, 2.0], network.n_inputs
-    )
+    """Observations to decide on, [n, n_inputs]: states a CartPole agent met (golden files), else seeded random ones."""
+    path = DATA / "golden" / "CartPole-E_DSQN_T20.npz"
+    if path.is_file() and network.n_inputs == 4:
+        states = np.load(path)["observations"].astype(np.float64)
+    else:
+        states = np.random.default_rng(0).uniform(-1, 1, (500, network.n_inputs)) * [2.0, 2.0, 0.2, 2.0]
+    return np.resize(states, (n, network.n_inputs))
 
 
 def machine() -> str:

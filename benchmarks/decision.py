@@ -21,29 +21,33 @@ FLOOR_BOUNDS = {20: 4.0, 100: 2.0}
 
 
 def thesis_way(network: Network, observation: np.ndarray) -> int:
-    """One decision, everything one by one."""
+    """One decision, everything one by one, created first and set afterwards."""
     import nest
 
     nest.ResetKernel()
     nest.verbosity = nest.VerbosityLevel.ERROR
-    parameters = {"C_m": 1.0, "E_L": 0.0, "V_m": 0.0, "V_th": 1.0, "V_reset": 0.0, "t_ref": 0.0, "tau_m": 1e10}
+    neuron = {"V_th": 1.0, "t_ref": 0.0, "V_min": -1e300, "C_m": 1.0, "V_reset": 0.0, "tau_m": 1e10, "E_L": 0.0}
     generators = nest.Create("dc_generator", network.n_channels)
-    layers = [nest.Create("iaf_psc_delta", layer.n_out, parameters) for layer in network.layers]
-    layers[-1].set(V_th=1e300)
+    layers = [nest.Create("iaf_psc_delta", layer.n_out) for layer in network.layers]
+    for nodes in layers:
+        nodes.set({**neuron, "V_m": 0.0, "I_e": 0.0, "V_th": 1e300 if nodes is layers[-1] else 1.0})
     for layer, nodes in zip(network.layers, layers, strict=True):
-        for neuron, bias in zip(nodes, layer.bias, strict=True):
-            neuron.set(I_e=float(bias))
+        if layer.bias.any():  # the thesis' DSQN has none
+            for index in range(layer.n_out):
+                nodes[index].set({"I_e": float(layer.bias[index])})
     for layer, (before, after) in zip(network.layers, itertools.pairwise([generators, *layers]), strict=True):
-        for i, source in enumerate(before):
-            for j, target in enumerate(after):
-                nest.Connect(source, target, syn_spec={"weight": float(layer.weights[i, j])})
-    multimeters = [nest.Create("multimeter", params={"record_from": ["V_m"]}) for _ in layers[-1]]
-    for multimeter, output in zip(multimeters, layers[-1], strict=True):
-        nest.Connect(multimeter, output)
-    for generator, value in zip(generators, network.encoder.channels(observation[None])[0], strict=True):
-        generator.set(amplitude=float(value))
+        for i in range(layer.n_in):
+            for j in range(layer.n_out):
+                nest.Connect(before[i], after[j], syn_spec={"weight": float(layer.weights[i, j])})
+    multimeters = []
+    for index in range(network.n_outputs):
+        multimeters.append(nest.Create("multimeter"))
+        multimeters[-1].set({"record_from": ["V_m"]})
+        nest.Connect(multimeters[-1], layers[-1][index])
+    for index, value in enumerate(network.encoder.channels(observation[None])[0]):
+        generators[index].set({"amplitude": float(value)})
     nest.Simulate(float(network.steps))
-    return int(np.argmax([multimeter.events["V_m"][-1] for multimeter in multimeters]))
+    return int(np.argmax([multimeter.get("events")["V_m"][-1] for multimeter in multimeters]))
 
 
 def tersely(network: Network, observation: np.ndarray) -> int:

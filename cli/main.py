@@ -68,7 +68,7 @@ def main() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain of it at the end
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 _INTERRUPTED = 130

@@ -30,6 +30,8 @@ from .findings import Finding
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any spike that arrives in it
 
+_SILENCE = [{"V_m": SILENT}]
+
 # The session that holds this process's kernel: NEST has one.
 _holder: NestSession | None = None
 
@@ -162,12 +164,11 @@ class NestSession:
         """Build once what every window hands to NEST: node collections and their lists of settings."""
         nodes = [self._nodes[population.name] for population in neurons]
         self._neurons = sum(nodes[1:], nodes[0])._datum
-        self._outputs = self._nodes[neurons[-1].name]._datum
+        self._first_layer, self._outputs = nodes[0]._datum, nodes[-1]._datum
         self._currents = self._nodes["currents"]._datum if "currents" in self._nodes else None
         self._bias = self._nodes["bias"]._datum if "bias" in self._nodes else None
         starts = [population.start for population in neurons for _ in range(population.size)]
         self._start = [{"V_m": starts[0]}] if len(set(starts)) == 1 else [{"V_m": start} for start in starts]
-        self._silence: list[dict[str, float]] = [{"V_m": SILENT} for _ in starts]
         adapting = [self._nodes[p.name] for p in neurons if p.model == "pp_psc_delta"]
         self._adapting = sum(adapting[1:], adapting[0])._datum if adapting else None
         first = self._network.layers[0]
@@ -201,11 +202,11 @@ class NestSession:
                 self._add("spikes")
             if self._currents is None:
                 drive(self._ints, self._floats, stimulus.currents, self._drives)
-                for settings, value in zip(self._silence, (self._drives[0] + self._offset).tolist(), strict=False):
-                    settings["I_e"] = value
+                inputs = (self._drives[0] + self._offset).tolist()
+                set_status(self._first_layer, [{"I_e": value} for value in inputs])
             else:
                 self._switch_input(None)
-            set_status(self._neurons, self._silence)
+            set_status(self._neurons, _SILENCE)
             if stimulus.spikes is not None:
                 self._schedule(stimulus.spikes[0])
             elif "spikes" in self._devices:
@@ -243,9 +244,12 @@ class NestSession:
         self._expect("running", "read", "reset, inject and run first")
         try:
             values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
-            potentials = np.array(values, dtype=np.float64).reshape(1, -1) - self._read_start
+            potentials = np.array(values, dtype=np.float64).reshape(1, -1)
+            potentials -= self._read_start
             if self._window.read_grid:
-                potentials = np.rint(potentials / self._window.read_grid) * self._window.read_grid
+                potentials /= self._window.read_grid
+                np.rint(potentials, out=potentials)
+                potentials *= self._window.read_grid
             if not self._recording:
                 return Readout(potentials)
             rasters = self._rasters()

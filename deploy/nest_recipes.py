@@ -165,7 +165,7 @@ def _populations(network: Network, recipe: _Recipe) -> tuple[Population, ...]:
     through_synapses = recipe.model == "iaf_psc_exp"
     for index, layer in enumerate(network.layers):
         fires = index < len(network.layers) - 1 or network.output_fires
-        model, parameters, start = recipe.model, dict(recipe.parameters), recipe.start if fires else 0.0
+        model, parameters = recipe.model, dict(recipe.parameters)
         if fires and threshold_name:
             parameters[threshold_name] = threshold
         elif not fires and model == "pp_psc_delta":
@@ -176,10 +176,16 @@ def _populations(network: Network, recipe: _Recipe) -> tuple[Population, ...]:
             )
         elif not fires:
             parameters["V_th"] = NEVER
-        constant = np.zeros(layer.n_out) if through_synapses else layer.bias + (upkeep if fires else 0.0)
+        constant = np.zeros(layer.n_out) if through_synapses else layer.bias + upkeep
         populations.append(
             Population(
-                f"layer {index}", layer.n_out, model, parameters, fires=fires, constant_input=constant, start=start
+                f"layer {index}",
+                layer.n_out,
+                model,
+                parameters,
+                fires=fires,
+                constant_input=constant,
+                start=recipe.start,
             )
         )
     inputs = []

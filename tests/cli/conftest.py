@@ -1,5 +1,6 @@
 """The command line as its users start it: a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from spikeloop.cli.main import main
+from spikeloop.errors import TraceError
 from spikeloop.models import Decoder, Encoder, Neuron, save
 from spikeloop.runtime import Trace
 
@@ -113,17 +115,17 @@ def start(files):
 
 @pytest.fixture
 def wait_for_decisions(files):
-    """Wait until a trace that is being written holds some decisions."""
+    """Wait until the trace that a process writes holds some decisions."""
 
-    def wait(name, count=30, timeout_s=60.0):
+    def wait(process, name, count=30, timeout_s=60.0):
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+            with contextlib.suppress(TraceError):  # there is no file yet, or half a schema
                 if len(Trace(files / name)) >= count:
                     return
-            except Exception:  # there is no file yet, or half a schema
-                time.sleep(0.02)
-        pytest.fail(f"{name} did not reach {count} decisions")
+        process.kill()
+        pytest.fail(f"{name} did not reach {count} decisions: {process.communicate()}")
 
     return wait
 

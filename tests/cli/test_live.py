@@ -127,8 +127,8 @@ def test_serve_stops_at_sigterm_at_once_and_says_goodbye(start):
 
 def test_a_host_that_dies_is_an_error_and_loses_nothing(start, spikeloop, files, wait_for_decisions):
     host, ready = serving(start, "car.spk", "--on", "reference")
-    drive = start("drive", "--connect", ready["address"], *LONG, "--trace", "dies.db", "--timeout", "0.2", "--json")
-    wait_for_decisions("dies.db")
+    drive = start("drive", "--connect", ready["address"], *LONG, "--trace", "dies.db", "--timeout", "1", "--json")
+    wait_for_decisions(drive, "dies.db")
     host.kill()
     out, err = drive.communicate(timeout=20)
     assert drive.returncode == 1
@@ -143,7 +143,7 @@ def test_a_host_that_dies_is_an_error_and_loses_nothing(start, spikeloop, files,
 def test_an_interrupted_run_leaves_a_readable_trace_and_no_host(start, spikeloop, files, wait_for_decisions, number):
     name = f"{number.name}.db"
     run = start("run", "car.spk", "--on", "nest-exact", *LONG, "--trace", name, "--json")
-    wait_for_decisions(name)
+    wait_for_decisions(run, name)
     (host,) = hosts_of(run)
     run.send_signal(number)
     out, err = run.communicate(timeout=30)
@@ -160,11 +160,13 @@ def test_an_interrupted_run_leaves_a_readable_trace_and_no_host(start, spikeloop
 
 def test_a_killed_run_leaves_every_finished_decision_and_no_host(start, spikeloop, files, wait_for_decisions):
     run = start("run", "car.spk", "--on", "nest-exact", *LONG, "--trace", "killed.db")
-    wait_for_decisions("killed.db", 250)
+    wait_for_decisions(run, "killed.db", 250)
     (host,) = hosts_of(run)
     run.kill()
     run.communicate()
     _, alive = psutil.wait_procs([host], timeout=20)
+    for orphan in alive:
+        orphan.kill()
     assert alive == []
     trace, decisions = check_trace(files / "killed.db")
     assert len(decisions) >= 250
