@@ -151,9 +151,11 @@ class Host:
             while self._reason is None and not (stop is not None and stop.is_set()):
                 self._serve_once()
         finally:
-            if not self._socket.closed:
-                self._dismiss(self._reason or "the host was stopped")
-            self._serving.release()
+            try:
+                if not self._socket.closed:
+                    self._dismiss(self._reason or "the host was stopped")
+            finally:
+                self._serving.release()
 
     def serve_until_signalled(self) -> None:
         """Serve until SIGINT or SIGTERM, whose handlers are put back afterwards. Only the main thread can do this."""

@@ -14,7 +14,7 @@ from .findings import Finding
 
 def preflight(network: Network, profile: Profile) -> list[Finding]:
     """What speaks against running `network` under `profile` (errors), or should be known of it."""
-    findings = list(_encoder_findings(network))
+    findings = [*_encoder_findings(network), *_limits(network, profile)]
     return findings + backend(profile.target).preflight(network, profile)
 
 
@@ -51,3 +51,23 @@ def _encoder_findings(network: Network) -> list[Finding]:
             )
         ]
     return []
+
+
+def _limits(network: Network, profile: Profile) -> list[Finding]:
+    neurons, synapses = sum(network.sizes), sum(layer.weights.size for layer in network.layers)
+    findings = []
+    for what, needed, available in (
+        ("neurons", neurons, profile.limits.max_neurons),
+        ("synapses", synapses, profile.limits.max_synapses),
+    ):
+        if needed > available:
+            findings.append(
+                Finding(
+                    "error",
+                    f"The network has {needed} {what}, the profile allows {available}.",
+                    f"Use a smaller network, or --set max_{what}={needed} if the machine can take it.",
+                    needed=needed,
+                    available=available,
+                )
+            )
+    return findings

@@ -98,6 +98,7 @@ class NestSession:
 
     def _build(self) -> None:
         nest = self._nest
+        self._prepared = False
         nest.ResetKernel()
         nest.verbosity = nest.VerbosityLevel.ERROR
         nest.set(
@@ -129,6 +130,7 @@ class NestSession:
         for device in self._devices:
             self._create(device)
         nest.Prepare()
+        self._prepared = True
         self._now = 0  # in ticks of the resolution
         self._events_read = 0
 
@@ -268,8 +270,9 @@ class NestSession:
         if _holder is not self:
             return
         _holder = None
-        with contextlib.suppress(self._error):
-            self._nest.Cleanup()
+        if self._prepared:  # or NEST would complain on stderr
+            with contextlib.suppress(self._error):
+                self._nest.Cleanup()
         with contextlib.suppress(self._error):
             self._nest.ResetKernel()
 
@@ -380,7 +383,7 @@ class NestSession:
 
 
 def _translated(error: Exception) -> TargetError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return TargetError(f"NEST refused: {text[:300]}. Look at the profile's settings (spikeloop plan shows them).")
 
 

@@ -54,16 +54,11 @@ class _Recipe:
 
 def preflight(network: Network, profile: Profile) -> list[Finding]:
     """What speaks against `network` under `profile`, and what should be known of it."""
-    findings = _limits(network, profile)
     if profile.mapping == "exact":
-        findings += _exact_findings(network)
-    elif profile.mapping == "point_neuron":
-        findings += _point_neuron_findings(network, profile)
-    else:
-        findings.append(
-            Finding("error", f"Mapping '{profile.mapping}' is none of NEST's.", "Use exact or point_neuron.")
-        )
-    return findings
+        return _exact_findings(network)
+    if profile.mapping == "point_neuron":
+        return _point_neuron_findings(network, profile)
+    return [Finding("error", f"Mapping '{profile.mapping}' is none of NEST's.", "Use 'exact' or 'point_neuron'.")]
 
 
 def plan(network: Network, profile: Profile) -> Deployment:
@@ -217,26 +212,6 @@ def _projections(network: Network, recipe: _Recipe) -> tuple[Projection, ...]:
             Projection(f"layer {index - 1}", f"layer {index}", layer.weights * recipe.gain, delays[index])
         )
     return tuple(projections)
-
-
-def _limits(network: Network, profile: Profile) -> list[Finding]:
-    neurons, synapses = sum(network.sizes), sum(layer.weights.size for layer in network.layers)
-    findings = []
-    for what, needed, available in (
-        ("neurons", neurons, profile.limits.max_neurons),
-        ("synapses", synapses, profile.limits.max_synapses),
-    ):
-        if needed > available:
-            findings.append(
-                Finding(
-                    "error",
-                    f"The network has {needed} {what}, the profile allows {available}.",
-                    f"Use a smaller network, or --set max_{what}={needed} if the machine can take it.",
-                    needed=needed,
-                    available=available,
-                )
-            )
-    return findings
 
 
 def _exact_findings(network: Network) -> list[Finding]:

@@ -24,7 +24,9 @@ class ReferenceBackend:
     cannot: tuple[tuple[str, str], ...] = ()
 
     def preflight(self, network: Network, profile: Profile) -> list[Finding]:
-        """Nothing speaks against it: the reference is the Network's definition."""
+        """Nothing speaks against any network: the reference is its definition."""
+        if profile.mapping != "reference":
+            return [Finding("error", f"Mapping '{profile.mapping}' is none of the reference's.", "Use 'reference'.")]
         return []
 
     def plan(self, network: Network, profile: Profile) -> Deployment:

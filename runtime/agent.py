@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..deploy.backend import Readout, Recording, Session
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import open_session, plan
+from ..errors import TargetError
 from ..hardware_profiles.profile import Profile, Value, load_profile
 from ..models.loading import load
 from ..models.network import Network
@@ -168,6 +169,11 @@ class Agent:
             inject, run, read = (sum(stage) for stage in zip(*(part[1:] for part in parts), strict=True))
         start = perf_counter()
         output = self._network.decoder.output(readout.potentials, readout.output_raster)
+        if np.count_nonzero(np.isfinite(output)) != output.size:
+            raise TargetError(
+                f"The output of network '{self._network.name}' is not finite: its weights or inputs are too large for "
+                "float64. Scale them."
+            )
         rasters = readout.rasters if spikes else None
         if single:
             output = output[0]
@@ -239,7 +245,14 @@ def launch(
     if not isinstance(network, Network):
         network = load(network)
     deployment = plan(network, load_profile(profile, settings))
-    return Agent(deployment, open_session(deployment, seed), seed)
+    agent = Agent(deployment, open_session(deployment, seed), seed)
+    try:
+        # The first window loads compiled code and allocates: a third of a second that no decision should have to wait.
+        agent.decide_stimulus(Stimulus(np.zeros((1, network.n_channels))))
+    except BaseException:
+        agent.close()
+        raise
+    return agent
 
 
 def _joined(readouts: list[Readout]) -> Readout:

@@ -149,6 +149,8 @@ def load_observations(path: str | Path) -> FloatArray:
         arrays = {"observations": content} if isinstance(content, np.ndarray) else dict(content)
     except Exception as error:  # NumPy raises a dozen kinds for files that are not its own
         reason = str(error) or type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, or is no NumPy file, and objects are never unpickled"
         raise InvalidInputError(f"Cannot read observations from {path}: {reason}.") from None
     if "observations" not in arrays and len(arrays) != 1:
         names = ", ".join(list(arrays)[:8]) or "none"

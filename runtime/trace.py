@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TraceError
+from ..errors import InvalidInputError, TraceError
 from ..models.stimulus import FloatArray
 from .decision import Decision, Timings
 
@@ -79,13 +79,15 @@ class TraceWriter:
     Raises
     ------
     TraceError
-        If the file exists or cannot be written.
+        If the file cannot be written.
+    InvalidInputError
+        If it exists.
     """
 
     def __init__(self, path: str | Path, meta: Mapping[str, Any]) -> None:
         self._path = Path(path)
         if self._path.exists():
-            raise TraceError(f"{path} exists, and a trace is never overwritten: give another name, or move it away.")
+            raise InvalidInputError(f"{path} exists, and a trace is never overwritten: give another name, or move it.")
         try:
             self._db = sqlite3.connect(self._path, isolation_level=None)
         except sqlite3.Error as error:
@@ -121,13 +123,10 @@ class TraceWriter:
         blob = np.asarray(observation, dtype="<f8").tobytes()
         number, self._next_id = self._next_id, self._next_id + 1
         row = (number, episode, step, blob, output, action, reference_action, decision is None, wall_us, *stages)
-        with self._translated():
-            self._db.execute("BEGIN")
-            self._write_pending()
+        with self._transaction():
             self._db.execute(_INSERT, row)
             if decision is not None and decision.rasters is not None:
                 self._db.execute("INSERT INTO spikes VALUES (?, ?)", (number, _events(decision).tobytes()))
-            self._db.execute("COMMIT")
 
     def answered(self, reward: float, terminated: bool, truncated: bool) -> None:
         """What the environment answered to the last decision; written with the next transaction."""
@@ -135,14 +134,11 @@ class TraceWriter:
 
     def end_episode(self, episode: int, total: float, length: int, outcome: str) -> None:
         """Close an episode."""
-        with self._translated():
-            self._db.execute("BEGIN")
-            self._write_pending()
+        with self._transaction():
             self._db.execute(
                 "UPDATE episodes SET return = ?, length = ?, outcome = ? WHERE episode = ?",
                 (total, length, outcome, episode),
             )
-            self._db.execute("COMMIT")
 
     def note(self, key: str, value: Any) -> None:
         """Add or replace an entry of the meta table."""
@@ -151,15 +147,27 @@ class TraceWriter:
 
     def close(self) -> None:
         """Write what is pending and close the file."""
+        with self._transaction():
+            pass
         with self._translated():
-            self._write_pending()
             self._db.close()
 
-    def _write_pending(self) -> None:
-        if self._pending is not None:
-            self._db.execute(
-                "UPDATE decisions SET reward = ?, terminated = ?, truncated = ? WHERE id = ?", self._pending
-            )
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """What is pending, and what the with block writes: all of it or, if anything interrupts, nothing."""
+        with self._translated():
+            self._db.execute("BEGIN")
+            try:
+                if self._pending is not None:
+                    self._db.execute(
+                        "UPDATE decisions SET reward = ?, terminated = ?, truncated = ? WHERE id = ?", self._pending
+                    )
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:  # Ctrl-C comes between any two statements, and the episode is still to be closed
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
             self._pending = None
 
     def _translated(self) -> _Translated:
@@ -203,7 +211,11 @@ class Trace:
     def meta(self) -> dict[str, Any]:
         """Seeds, versions, hashes, settings."""
         with self._connect() as db:
-            return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+            rows = list(db.execute("SELECT key, value FROM meta"))
+        try:
+            return {key: json.loads(value) for key, value in rows}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise TraceError(f"{self.path} is damaged: its meta table holds what is no JSON: {error}.") from None
 
     def episodes(self) -> list[dict[str, Any]]:
         """One row per episode: episode, seed, return, length, outcome; None where it did not end."""

@@ -1,10 +1,13 @@
 """The agent: decisions, batches, spike trains, random encodings."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import spikeloop
 from spikeloop.deploy.conformance import example
-from spikeloop.errors import InvalidInputError, PreflightError, SessionStateError, UnknownNameError
-from spikeloop.models import Decoder, Encoder, Neuron, Stimulus, save
+from spikeloop.errors import InvalidInputError, PreflightError, SessionStateError, TargetError, UnknownNameError
+from spikeloop.models import Decoder, Dense, Encoder, Network, Neuron, Stimulus, save
 from spikeloop.runtime import launch
 
 
@@ -110,6 +113,22 @@ def test_a_network_that_cannot_run_is_refused_with_the_reason():
     tiny = example(7, neuron=Neuron(membrane_decay=1e-5, synapse_decay=0.5))
     with pytest.raises(PreflightError, match="1 more"):
         launch(tiny, "nest-exact")
+
+
+def test_an_output_that_overflows_is_no_decision():
+    huge = Network((Dense(np.full((3, 2), 1e308)), Dense(np.full((2, 2), 1e308))), 10)
+    with launch(huge) as agent, pytest.raises(TargetError, match="not finite"):
+        agent.decide([9.0, 9.0, 9.0])
+
+
+def test_limits_and_mappings_hold_on_every_target(tmp_path):
+    for profile in ("reference", "nest-exact"):
+        with pytest.raises(PreflightError, match="14 neurons, the profile allows 3"):
+            launch(example(0), profile, settings={"max_neurons": 3})
+    text = (Path(spikeloop.__file__).parent / "hardware_profiles" / "nest-iaf_psc_delta.toml").read_text()
+    (tmp_path / "odd.toml").write_text(text.replace('target = "nest"', 'target = "reference"'))
+    with pytest.raises(PreflightError, match="none of the reference's"):
+        launch(example(0), tmp_path / "odd.toml")
 
 
 def test_a_closed_agent_says_so():

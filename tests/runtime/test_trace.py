@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 from spikeloop.deploy.conformance import example
-from spikeloop.errors import TraceError
+from spikeloop.errors import InvalidInputError, TraceError
 from spikeloop.runtime import Trace, TraceWriter, launch
+from spikeloop.runtime.decision import Timings
 
 
 def write(path, decisions=3, spikes=True):
@@ -76,7 +77,7 @@ def test_the_last_answer_is_written_at_close(tmp_path):
 
 def test_a_trace_is_never_overwritten(tmp_path):
     write(tmp_path / "run.db")
-    with pytest.raises(TraceError, match="never overwritten"):
+    with pytest.raises(InvalidInputError, match="never overwritten"):
         TraceWriter(tmp_path / "run.db", {})
     assert len(Trace(tmp_path / "run.db")) == 3
 
@@ -103,6 +104,35 @@ def test_unwritable_and_unreadable_files(tmp_path):
     (tmp_path / "cut.db").write_bytes(content[: len(content) // 2])
     with pytest.raises(TraceError, match="Cannot read"):
         list(Trace(tmp_path / "cut.db").decisions())
+
+
+def test_damaged_meta_is_said_to_be(tmp_path):
+    write(tmp_path / "run.db")
+    with sqlite3.connect(tmp_path / "run.db") as db:
+        db.execute("UPDATE meta SET value = 'no json' WHERE key = 'seed'")
+    db.close()
+    with pytest.raises(TraceError, match="no JSON"):
+        _ = Trace(tmp_path / "run.db").meta
+
+
+def test_an_interrupt_within_a_transaction_loses_nothing_written(tmp_path):
+    class Interrupting:
+        output, timings = np.zeros(2), Timings()
+
+        @property
+        def rasters(self):
+            raise KeyboardInterrupt
+
+    with TraceWriter(tmp_path / "run.db", {}) as trace:
+        trace.begin_episode(0, None)
+        trace.decided(0, 0, [1.0], 1, None)
+        trace.answered(1.0, False, False)
+        with pytest.raises(KeyboardInterrupt):
+            trace.decided(0, 1, [1.0], 1, Interrupting())
+        trace.end_episode(0, 1.0, 1, "interrupted")
+    (row,) = Trace(tmp_path / "run.db").decisions()
+    assert row.reward == 1.0
+    assert Trace(tmp_path / "run.db").episodes()[0]["outcome"] == "interrupted"
 
 
 WRITER = """
