@@ -2,8 +2,8 @@
 
 The peers do what an agent without our session must do on NEST 3, where ResetNetwork is gone: reset the kernel, create,
 connect, set the input, simulate, read. One does it as the thesis' agent does (current generators, one Connect per
-synapse, a multimeter per output, 0.1 ms), one as tersely as PyNEST allows (whole layers, 1 ms). The floor is
-``nest.Run(T)`` on our own deployed network and nothing else.
+synapse with its weight read from a torch tensor, a multimeter per output, 0.1 ms), one as tersely as PyNEST allows
+(whole layers, 1 ms). The floor is ``nest.Run(T)`` on our own deployed network and nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REBUILD_BOUNDS = {20: 60.0, 100: 40.0}
 FLOOR_BOUNDS = {20: 4.0, 100: 2.0}
 
 
-def thesis_way(network: Network, observation: np.ndarray) -> int:
+def thesis_way(network: Network, observation: np.ndarray, weights: list) -> int:
     """One decision, everything one by one, created first and set afterwards."""
     import nest
 
@@ -35,10 +35,10 @@ def thesis_way(network: Network, observation: np.ndarray) -> int:
         if layer.bias.any():  # the thesis' DSQN has none
             for index in range(layer.n_out):
                 nodes[index].set({"I_e": float(layer.bias[index])})
-    for layer, (before, after) in zip(network.layers, itertools.pairwise([generators, *layers]), strict=True):
-        for i in range(layer.n_in):
-            for j in range(layer.n_out):
-                nest.Connect(before[i], after[j], syn_spec={"weight": float(layer.weights[i, j])})
+    for tensor, (before, after) in zip(weights, itertools.pairwise([generators, *layers]), strict=True):
+        for i in range(len(before)):
+            for j in range(len(after)):
+                nest.Connect(before[i], after[j], syn_spec={"weight": tensor[i][j].detach().item()})
     multimeters = []
     for index in range(network.n_outputs):
         multimeters.append(nest.Create("multimeter"))
@@ -73,7 +73,9 @@ def tersely(network: Network, observation: np.ndarray) -> int:
 def measure(name: str, network: Network) -> list[tuple[str, ...]]:
     """The rows of one network."""
     import nest
+    import torch
 
+    tensors = [torch.tensor(layer.weights, dtype=torch.float32) for layer in network.layers]
     steps, states = network.steps, observations(network)
     samples = itertools.cycle(states)
     with launch(network) as reference:
@@ -84,9 +86,12 @@ def measure(name: str, network: Network) -> list[tuple[str, ...]]:
             f"{100 * np.mean([decide(state) == action for state, action in zip(states, expected, strict=False)]):.1f}"
         )
 
-    peers = {"kernel rebuilt, as the thesis' agent": thesis_way, "kernel rebuilt, as tersely as possible": tersely}
-    slow = interleaved({key: lambda f=f: f(network, next(samples)) for key, f in peers.items()}, rounds=4, block=25)
-    agreements = {key: agreement(lambda state, f=f: f(network, state)) for key, f in peers.items()}
+    peers = {
+        "kernel rebuilt, as the thesis' agent": lambda state: thesis_way(network, state, tensors),
+        "kernel rebuilt, as tersely as possible": lambda state: tersely(network, state),
+    }
+    slow = interleaved({key: lambda peer=peer: peer(next(samples)) for key, peer in peers.items()}, rounds=4, block=25)
+    agreements = {key: agreement(peer) for key, peer in peers.items()}
     nest.ResetKernel()
     with launch(network, "nest-exact") as agent:
         ours_agree = agreement(agent.act)

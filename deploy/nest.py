@@ -9,7 +9,6 @@ long as one for a single neuron by attribute, and `Run` of two steps takes 6 us.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingPackageError, SessionStateError, TargetError
+from ..errors import SessionStateError, TargetError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
@@ -26,6 +25,7 @@ from .backend import Readout, Recording
 from .deployment import Deployment, Population
 from .dynamics import drive, pack
 from .findings import Finding
+from .nest_kernel import import_nest, translated
 
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any spike that arrives in it
@@ -72,7 +72,7 @@ class NestSession:
 
     def __init__(self, deployment: Deployment, seed: int = 0) -> None:
         global _holder
-        self._nest = _import_nest()
+        self._nest = import_nest()
         self._kernel = self._nest.ll_api.nestkernel
         self._error: type[Exception] = self._kernel.NESTErrors.KernelException
         self._refuse_if_taken()
@@ -181,6 +181,7 @@ class NestSession:
         self._ints, self._floats = pack(self._network)
         self._drives = np.zeros((1, first.n_out))
         self._read_start = neurons[-1].start
+        self._outputs_are_one = neurons[-1].size == 1
 
     # --- one window -----------------------------------------------------------------------------------------------
 
@@ -221,7 +222,7 @@ class NestSession:
             if self._adapting is not None:
                 self._cancel_adaptation()
         except self._error as error:
-            raise _translated(error) from None
+            raise translated(error) from None
         self._windows += 1
         self._steps_run = self._window.lead_steps
         self._phase = "open"
@@ -238,7 +239,7 @@ class NestSession:
             try:
                 self._run_ms(self._kernel.llapi_run, steps * self._window.step_ms)
             except self._error as error:
-                raise _translated(error) from None
+                raise translated(error) from None
             self._steps_run += steps
 
     def read(self) -> Readout:
@@ -246,17 +247,16 @@ class NestSession:
         self._expect("running", "read", "reset, inject and run first")
         try:
             values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
-            potentials = np.array(values, dtype=np.float64).reshape(1, -1)
-            potentials -= self._read_start
-            if self._window.read_grid:
-                potentials /= self._window.read_grid
-                np.rint(potentials, out=potentials)
-                potentials *= self._window.read_grid
+            if self._outputs_are_one:  # NEST gives a bare number then
+                values = (values,)
+            start, grid = self._read_start, self._window.read_grid
+            # In plain Python: for as few values as there are actions, NumPy's calls cost more than the arithmetic.
+            potentials = np.array([[_rounded(value - start, grid) for value in values]])
             if not self._recording:
                 return Readout(potentials)
             rasters = self._rasters()
         except self._error as error:
-            raise _translated(error) from None
+            raise translated(error) from None
         return Readout(
             potentials=potentials,
             output_raster=rasters[-1] if self._network.output_fires else None,
@@ -379,25 +379,9 @@ class NestSession:
         try:
             yield
         except (self._error, TypeError, ValueError) as error:  # NEST's Python layer raises the builtin ones
-            raise _translated(error) from None
+            raise translated(error) from None
 
 
-def _translated(error: Exception) -> TargetError:
-    text = " ".join(str(error).split()).rstrip(".")
-    return TargetError(f"NEST refused: {text[:300]}. Look at the profile's settings (spikeloop plan shows them).")
-
-
-def _import_nest() -> Any:
-    """Import NEST without its banner, and without letting it read our command line."""
-    argv, quiet = sys.argv, os.environ.get("PYNEST_QUIET")
-    sys.argv = argv[:1] or ["spikeloop"]
-    os.environ["PYNEST_QUIET"] = "1"
-    try:
-        import nest
-    except ImportError:
-        raise MissingPackageError.needs("Running on NEST", "nest-simulator", "nest") from None
-    finally:
-        sys.argv = argv
-        if quiet is None:
-            del os.environ["PYNEST_QUIET"]
-    return nest
+def _rounded(value: float, grid: float) -> float:
+    """`value` on the grid; beyond 2^50 grid points, or without a grid, as it is."""
+    return round(value / grid) * grid if grid and abs(value) < grid * 2.0**50 else value
