@@ -77,7 +77,7 @@ def test_golden_files(golden_case):
     network, case = golden_case
     readout = window(network, network.encoder.encode(network.observations(case["observations"]), network.steps))
     assert np.array_equal(readout.potentials.argmax(axis=1), case["potentials"].argmax(axis=1))
-    assert np.abs(readout.potentials - case["potentials"]).max() <= 1e-9
+    assert np.abs(readout.potentials - case["potentials"]).max() <= 1e-12
     for layer, raster in enumerate(readout.rasters):
         assert np.array_equal(raster.sum(axis=1), case[f"spike_counts_{layer}"])
 
