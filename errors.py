@@ -138,6 +138,8 @@ class RefusedError(BridgeError):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+        if code == "WRONG_NETWORK":  # the caller named another
+            self.exit_code = 2
 
 
 class HostLostError(BridgeError):

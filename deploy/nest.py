@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SessionStateError, TargetError
+from ..errors import InvalidInputError, SessionStateError, TargetError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
-from . import nest_recipes
+from . import nest_preflight, nest_recipes
 from .backend import Readout, Recording
 from .deployment import Deployment, Population
 from .dynamics import drive, pack
@@ -28,12 +28,12 @@ from .findings import Finding
 from .nest_kernel import import_nest, translated
 
 MOST_EVENTS = 200_000
-SILENT = -1e300  # survives the leak of any silence, and any spike that arrives in it
+SILENT = -1e300  # survives the leak of any silence, and any input that `inject` lets through
 
 _SILENCE = [{"V_m": SILENT}]
 
-# The session that holds this process's kernel: NEST has one.
-_holder: NestSession | None = None
+# The session that holds this process's kernel: NEST has one. A dead reference: it was dropped without being closed.
+_holder: weakref.ref[NestSession] | None = None
 
 
 class NestBackend:
@@ -47,8 +47,8 @@ class NestBackend:
     )
 
     def preflight(self, network: Network, profile: Profile) -> list[Finding]:
-        """What speaks against it; see `spikeloop.deploy.nest_recipes`."""
-        return nest_recipes.preflight(network, profile)
+        """What speaks against it; see `spikeloop.deploy.nest_preflight`."""
+        return nest_preflight.preflight(network, profile)
 
     def plan(self, network: Network, profile: Profile) -> Deployment:
         """What NEST will get; see `spikeloop.deploy.nest_recipes`."""
@@ -86,10 +86,17 @@ class NestSession:
         self._phase = "idle"
         self._devices: set[str] = set()  # "recorder", "spikes": made when first used, they cost time in every step
         self._recording = False
-        _holder = self
+        _holder = weakref.ref(self)
         try:
-            with self._translated():
-                self._build()
+            self._build()
+        except (
+            self._error,
+            TypeError,
+            ValueError,
+            MemoryError,
+        ) as error:  # NEST's Python layer raises the builtin ones
+            self.close()
+            raise translated(error) from None
         except BaseException:
             self.close()
             raise
@@ -132,7 +139,6 @@ class NestSession:
         nest.Prepare()
         self._prepared = True
         self._now = 0  # in ticks of the resolution
-        self._events_read = 0
 
     def _add(self, device: str) -> None:
         """Add a device to a network that may have run already."""
@@ -198,14 +204,13 @@ class NestSession:
             raise SessionStateError(f"NEST runs one sample at a time; {len(stimulus)} were injected together.")
         if recording.potentials:
             raise TargetError("NEST sessions record no potential traces; use the target 'reference' for those.")
+        inputs = self._first_inputs(stimulus)
         set_status, run = self._kernel.llapi_set_nc_status, self._kernel.llapi_run
         try:
             self._record(recording.spikes or self._network.output_fires)
             if stimulus.spikes is not None and "spikes" not in self._devices:
                 self._add("spikes")
             if self._currents is None:
-                drive(self._ints, self._floats, stimulus.currents, self._drives)
-                inputs = (self._drives[0] + self._offset).tolist()
                 set_status(self._first_layer, [{"I_e": value} for value in inputs])
             else:
                 self._switch_input(None)
@@ -267,7 +272,7 @@ class NestSession:
         """Give the kernel back to this process."""
         global _holder
         self._phase = "closed"
-        if _holder is not self:
+        if _holder is None or _holder() is not self:
             return
         _holder = None
         if self._prepared:  # or NEST would complain on stderr
@@ -275,6 +280,18 @@ class NestSession:
                 self._nest.Cleanup()
         with contextlib.suppress(self._error):
             self._nest.ResetKernel()
+
+    def _first_inputs(self, stimulus: Stimulus) -> list[float]:
+        """What each neuron of the first layer gets in every step."""
+        drive(self._ints, self._floats, stimulus.currents, self._drives)
+        inputs: list[float] = (self._drives[0] + self._offset).tolist()
+        most = nest_recipes.MOST_INPUT * self._network.neuron.threshold
+        if not (max(inputs) < most and min(inputs) > -most):
+            raise InvalidInputError(
+                f"The observation gives a neuron of the first layer an input of {max(inputs, key=abs):.3g} a step; at "
+                f"most 2^30 thresholds ({most:.3g}) can be decided on. Clip or scale the observation."
+            )
+        return inputs
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -321,18 +338,19 @@ class NestSession:
 
     def _record(self, wanted: bool) -> None:
         """Switch the spike recorder; it is created when first wanted, and emptied before each window that uses it."""
-        if not wanted and not self._recording:
-            return
-        if "recorder" not in self._devices:
+        if wanted and "recorder" not in self._devices:
             self._add("recorder")
-        if self._adapting is None:
+        if self._adapting is not None:
+            # Prepared only once, its recorder can neither be switched off nor emptied: it is built anew instead.
+            if "recorder" in self._devices and self._recorder.n_events > MOST_EVENTS:
+                if not wanted:
+                    self._devices.remove("recorder")
+                self._build()
+        elif wanted or self._recording:
             # A recorder can only be switched or emptied outside of Prepare and Cleanup.
             self._nest.Cleanup()
             self._recorder.set({"n_events": 0, "stop": sys.float_info.max if wanted else 0.0})
             self._nest.Prepare()
-            self._events_read = 0
-        elif self._events_read > MOST_EVENTS:
-            self._build()  # prepared only once, it cannot be emptied
         self._recording = wanted
 
     def _rasters(self) -> tuple[NDArray[np.uint8], ...]:
@@ -341,7 +359,6 @@ class NestSession:
         zero = self._now - self._steps_run * self._ticks_per_step
         ticks = np.rint(events["times"] / self._window.resolution_ms).astype(np.int64) - zero
         senders = np.asarray(events["senders"], dtype=np.int64)
-        self._events_read = len(ticks)
         steps = -(-ticks // self._ticks_per_step) - 1 + self._window.spike_shift
         rasters = []
         for population in self._deployment.populations:
@@ -363,23 +380,16 @@ class NestSession:
         raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
     def _refuse_if_taken(self) -> None:
-        if _holder is not None:
+        if _holder is not None and _holder() is not None:
             raise TargetError(
                 "NEST's kernel in this process already runs another agent, and a process has only one: close that "
                 "agent first, or give each its own process (spikeloop serve)."
             )
-        if self._nest.network_size:
+        if _holder is None and self._nest.network_size:
             raise TargetError(
                 f"NEST's kernel in this process holds {self._nest.network_size} nodes that are not Spikeloop's, and "
                 "deploying would delete them: call nest.ResetKernel() first, or use another process (spikeloop serve)."
             )
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (self._error, TypeError, ValueError) as error:  # NEST's Python layer raises the builtin ones
-            raise translated(error) from None
 
 
 def _rounded(value: float, grid: float) -> float:

@@ -10,9 +10,9 @@ steps from the window's start, and let P = exp(-1/tau_m) be the membrane decay:
 - ``iaf_psc_delta``: resets to zero; one step of refractoriness drops the one input that the Network drops.
 - ``iaf_psc_exp``: resets to zero, with exponential synaptic currents; all input goes through them.
 
-Ties: NEST fires at ``>=``. Moving the threshold by TIE, far above the rounding noise and far below any weight, makes a
+Ties: NEST fires at ``>=``. Moving the threshold a little, above the rounding noise and below any weight, makes a
 potential that equals the threshold fire or not, as `Neuron.compare` says. In the same way output potentials are
-rounded to READ_GRID: outputs that tie in the reference tie on NEST.
+rounded to READ_GRID: outputs that tie in the reference tie on NEST. All in units of the threshold.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ import numpy as np
 from ..hardware_profiles.profile import NeuronModel, Profile, TimeGrid
 from ..models.network import Network
 from .deployment import Deployment, Population, Projection, Window
-from .findings import Finding
 
-TIE = 2.0**-40
+TIE = 2.0**-40  # without leak: NEST's own potential loses up to 2^-53 of itself in each step
+LEAKY_TIE = 2.0**-48  # with leak, rounding errors fade, but a potential can come close to the threshold by itself
 READ_GRID = 2.0**-34
 NO_LEAK_TAU_MS = 2.0**53  # exp(-1/tau) is the largest double below 1, and (1 - P)*tau is exactly 1
 NEVER = 1e300  # a threshold that is never reached; NEST refuses infinity for some models
-SMALLEST_DECAY = 1e-3  # below it, the shift of the subtracting recipe costs more precision than is promised
 
-# What the mapping 'point_neuron' knows of NEST's models: how each resets.
-POINT_NEURONS = {"iaf_psc_delta": "zero", "pp_psc_delta": "none", "eprop_iaf": "subtract"}
+# The largest input of a neuron in one step, in thresholds. Beyond it float64 has no digits left for the promise.
+MOST_INPUT = 2.0**30
+FADING_BITS = 90  # what is left of the last window's synaptic currents: 2^-60 for an input of MOST_INPUT
 
 
 @dataclass(frozen=True, slots=True)
-class _Recipe:
+class Recipe:
+    """What all of a network's populations and projections are made by."""
+
     sentence: str
     model: str
     parameters: dict[str, object]
@@ -52,18 +54,9 @@ class _Recipe:
     input_gain: float = 1.0
 
 
-def preflight(network: Network, profile: Profile) -> list[Finding]:
-    """What speaks against `network` under `profile`, and what should be known of it."""
-    if profile.mapping == "exact":
-        return _exact_findings(network)
-    if profile.mapping == "point_neuron":
-        return _point_neuron_findings(network, profile)
-    return [Finding("error", f"Mapping '{profile.mapping}' is none of NEST's.", "Use 'exact' or 'point_neuron'.")]
-
-
 def plan(network: Network, profile: Profile) -> Deployment:
     """Map `network`, in which the preflight found no error, under `profile`."""
-    recipe = _exact(network) if profile.mapping == "exact" else _point_neuron(network, profile)
+    recipe = exact_recipe(network) if profile.mapping == "exact" else _point_neuron(network, profile)
     return Deployment(
         network=network,
         profile=profile,
@@ -75,12 +68,13 @@ def plan(network: Network, profile: Profile) -> Deployment:
     )
 
 
-def _exact(network: Network) -> _Recipe:
+def exact_recipe(network: Network) -> Recipe:
+    """The recipe that fits the network's dynamics; the preflight has seen to it that there is one."""
     neuron = network.neuron
     beta, alpha = neuron.membrane_decay, neuron.synapse_decay
     tau = NO_LEAK_TAU_MS if beta == 1 else -1.0 / math.log(beta)
     decay = math.exp(-1.0 / tau)
-    tie = TIE * neuron.threshold * (1 if neuron.compare == ">" else -1)
+    tie = (TIE if beta == 1 else LEAKY_TIE) * neuron.threshold * (1 if neuron.compare == ">" else -1)
     grid = READ_GRID * neuron.threshold
     base: dict[str, object] = {"E_L": 0.0, "tau_m": tau, "C_m": tau * (1.0 - decay)}
     longest = max(layer.delay for layer in network.layers)
@@ -89,8 +83,8 @@ def _exact(network: Network) -> _Recipe:
         # Potential per unit of synaptic current after one step, for C_m = 1; stable at alpha = beta.
         x = 1.0 / tau_syn - 1.0 / tau
         gain = math.exp(-1.0 / tau_syn) * (math.expm1(x) / x if x else 1.0)
-        fading = math.ceil(60 * math.log(2) / -math.log(alpha))  # until the last window's currents are below 2^-60
-        return _Recipe(
+        fading = math.ceil(FADING_BITS * math.log(2) / -math.log(alpha))
+        return Recipe(
             sentence="iaf_psc_exp: exponential synaptic currents, reset to zero, one step of refractoriness",
             model="iaf_psc_exp",
             parameters=base | {"C_m": 1.0, "V_reset": 0.0, "t_ref": 1.0, "tau_syn_ex": tau_syn, "tau_syn_in": tau_syn},
@@ -106,7 +100,7 @@ def _exact(network: Network) -> _Recipe:
         )
     window = Window(1.0, 1.0, silence_ms=float(longest + 1), lead_steps=1, spike_shift=1, read_grid=grid)
     if neuron.reset == "zero":
-        return _Recipe(
+        return Recipe(
             sentence="iaf_psc_delta: reset to zero, one step of refractoriness",
             model="iaf_psc_delta",
             parameters=base | {"V_reset": 0.0, "t_ref": 1.0},
@@ -115,7 +109,7 @@ def _exact(network: Network) -> _Recipe:
             window=window,
         )
     threshold = neuron.subtracted / decay
-    return _Recipe(
+    return Recipe(
         sentence="eprop_iaf: reset by subtraction, potential shifted by a constant where threshold and reset differ",
         model="eprop_iaf",
         parameters=base | {"t_ref": 0.0},
@@ -125,8 +119,8 @@ def _exact(network: Network) -> _Recipe:
     )
 
 
-def _point_neuron(network: Network, profile: Profile) -> _Recipe:
-    time, neuron = _tables(profile)
+def _point_neuron(network: Network, profile: Profile) -> Recipe:
+    time, neuron = tables(profile)
     parameters: dict[str, object] = dict(neuron.parameters)
     # The profile's threshold is in units of the network's own.
     threshold = float(neuron.parameters.get("V_th", 1.0)) * network.neuron.threshold
@@ -137,7 +131,7 @@ def _point_neuron(network: Network, profile: Profile) -> _Recipe:
     refractory = max(float(neuron.parameters.get(name, 0.0)) for name in ("t_ref", "dead_time"))
     silence = max(time.delay_ms, time.input_delay_ms, refractory) + time.resolution_ms
     ticks = math.ceil(round(silence / time.resolution_ms, 6))
-    return _Recipe(
+    return Recipe(
         sentence=f"{neuron.model} with the profile's own parameters, {time.resolution_ms:g} ms time step",
         model=neuron.model,
         parameters=parameters,
@@ -150,7 +144,7 @@ def _point_neuron(network: Network, profile: Profile) -> _Recipe:
     )
 
 
-def _populations(network: Network, recipe: _Recipe) -> tuple[Population, ...]:
+def _populations(network: Network, recipe: Recipe) -> tuple[Population, ...]:
     populations = []
     threshold_name, threshold = recipe.threshold
     # An integrator's decay of a shifted potential is made up for by a constant current.
@@ -192,7 +186,7 @@ def _populations(network: Network, recipe: _Recipe) -> tuple[Population, ...]:
     return (*inputs, *populations)
 
 
-def _projections(network: Network, recipe: _Recipe) -> tuple[Projection, ...]:
+def _projections(network: Network, recipe: Recipe) -> tuple[Projection, ...]:
     first = network.layers[0]
     time = recipe.window
     through_synapses = recipe.model == "iaf_psc_exp"
@@ -214,126 +208,8 @@ def _projections(network: Network, recipe: _Recipe) -> tuple[Projection, ...]:
     return tuple(projections)
 
 
-def _exact_findings(network: Network) -> list[Finding]:
-    neuron = network.neuron
-    alternative = "Run it on 'reference', or train with other dynamics."
-    findings = []
-    if neuron.synapse_decay > 0 and neuron.reset == "subtract":
-        findings.append(
-            Finding(
-                "error",
-                f"No exact recipe is known on NEST for synapse_decay={neuron.synapse_decay} with reset by subtraction: "
-                "of its built-in models with synaptic currents, none subtracts.",
-                alternative,
-                needed="synaptic currents and reset by subtraction",
-                available="one of both",
-            )
-        )
-    if neuron.membrane_decay < SMALLEST_DECAY:
-        findings.append(
-            Finding(
-                "error",
-                f"membrane_decay={neuron.membrane_decay} is too small for an exact recipe on NEST.",
-                alternative,
-                needed=neuron.membrane_decay,
-                available=f">= {SMALLEST_DECAY}",
-            )
-        )
-    for index, layer in enumerate(network.layers):
-        largest = float(np.abs(layer.weights).max())
-        if largest > 2.0**20 * neuron.threshold:
-            findings.append(
-                Finding(
-                    "warning",
-                    f"A weight of {largest:.3g} is over 2^20 thresholds: sums may round differently.",
-                    "Scale the network so that its threshold is near its weights.",
-                    layer=index,
-                    needed=largest,
-                    available=2.0**20 * neuron.threshold,
-                )
-            )
-    if not findings and neuron.synapse_decay > 0.9:
-        findings.append(
-            Finding(
-                "info",
-                f"Each decision waits until the synaptic currents of the last one have faded: "
-                f"{_exact(network).window.silence_ms:g} steps before a window of {network.steps}.",
-            )
-        )
-    return findings
-
-
-def _point_neuron_findings(network: Network, profile: Profile) -> list[Finding]:
-    time, model = _tables(profile)
-    neuron = network.neuron
-    findings = []
-    if model.model not in POINT_NEURONS:
-        known = ", ".join(POINT_NEURONS)
-        findings.append(
-            Finding("error", f"The profile names NEST's model '{model.model}'.", f"It must be one of {known}.")
-        )
-        return findings
-    if POINT_NEURONS[model.model] != model.reset:
-        findings.append(
-            Finding(
-                "error",
-                f"{model.model} has reset '{POINT_NEURONS[model.model]}', the profile says '{model.reset}'.",
-                "Set model and reset together: " + ", ".join(f"{m} ({r})" for m, r in POINT_NEURONS.items()) + ".",
-            )
-        )
-    for name in ("tau_m", "C_m"):
-        value = model.parameters.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            findings.append(Finding("error", f"The profile has {name}={value}.", "Give a number above 0."))
-    if model.model == "pp_psc_delta":
-        if model.parameters.get("tau_sfa") != model.parameters.get("tau_m"):
-            findings.append(
-                Finding(
-                    "error",
-                    "tau_sfa differs from tau_m: NEST cannot reset the threshold adaptation between decisions; only "
-                    "with equal time constants can the potential be set so that it makes no difference.",
-                    "Set both to the same value.",
-                )
-            )
-        if model.parameters.get("with_reset") is not False:
-            findings.append(
-                Finding(
-                    "error",
-                    "pp_psc_delta without with_reset=false resets its potential besides adapting, and NEST cannot "
-                    "reset the adaptation between decisions then.",
-                    "Set with_reset=false.",
-                )
-            )
-        if neuron.threshold != 1.0:
-            findings.append(
-                Finding(
-                    "error",
-                    f"pp_psc_delta has no threshold to set; the network's is {neuron.threshold}.",
-                    "Scale it to 1.",
-                )
-            )
-    if findings:
-        return findings
-    decay = math.exp(-time.step_ms / float(model.parameters["tau_m"]))
-    for what, wanted, given in (
-        ("reset", neuron.reset, model.reset),
-        ("synapse_decay", neuron.synapse_decay, 0.0),
-        ("membrane_decay", round(neuron.membrane_decay, 6), round(decay, 6)),
-    ):
-        if wanted != given:
-            findings.append(
-                Finding(
-                    "warning",
-                    f"The network was trained with {what}={wanted}; this profile gives {given}.",
-                    "Expect other decisions; spikeloop check says how many.",
-                    needed=wanted,
-                    available=given,
-                )
-            )
-    return findings
-
-
-def _tables(profile: Profile) -> tuple[TimeGrid, NeuronModel]:
+def tables(profile: Profile) -> tuple[TimeGrid, NeuronModel]:
+    """The tables that every profile of the mapping 'point_neuron' has."""
     assert profile.time is not None, "the schema requires it"
     assert profile.neuron is not None, "the schema requires it"
     return profile.time, profile.neuron

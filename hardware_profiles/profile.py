@@ -24,7 +24,7 @@ class TimeGrid(_Part):
     """Time on the target."""
 
     step_ms: float = Field(gt=0, le=1000, description="target time of one step of the network")
-    resolution_ms: float = Field(gt=0, le=1000, description="the target's own time step")
+    resolution_ms: float = Field(ge=0.001, le=1000, description="the target's own time step")
     delay_ms: float = Field(gt=0, le=1000, description="synaptic delay between layers")
     input_delay_ms: float = Field(default=0.0, ge=0, le=1000, description="delay of the input; 0: it acts at once")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ def load(source: str | Path, **options: Any) -> Network:
                 f"{path} is a torch file, which does not say how many steps a decision takes: make a network file of "
                 "it (spikeloop import FILE --steps N -o agent.spk), or load it with steps=N."
             )
+        known = set(inspect.signature(torch_files.import_torch).parameters) - {"path"}
+        if strangers := sorted(set(options) - known):
+            raise InvalidInputError(f"Import option '{strangers[0]}' was given; known are {', '.join(sorted(known))}.")
         return torch_files.import_torch(path, **options)
     network = file.from_bytes(data, str(path))
     if options:

@@ -71,6 +71,8 @@ class Stimulus:
 def finite(values: object, name: str) -> FloatArray:
     """`values` as a float64 array, refused if it is not numeric or not finite."""
     try:
+        if np.iscomplexobj(values):  # NumPy would drop the imaginary part with no more than a warning
+            raise TypeError("they are complex")
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"The {name} cannot be read as numbers: {error}.") from None

@@ -117,7 +117,8 @@ def _load(data: bytes, path: Path) -> Any:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
         if forbidden is None:
             raise NetworkFileError(
-                f"{path} is damaged, truncated, or nothing that torch.save wrote. Save or copy it again."
+                f"{path} is damaged, truncated, nothing that torch.save wrote, or holds objects, which are never "
+                "unpickled. Save the weights alone: torch.save(model.state_dict(), FILE)."
             ) from None
         raise NetworkFileError(
             f"{path} holds more than arrays: reading it would call {forbidden[1]}, which is never done. Save the "

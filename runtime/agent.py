@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..deploy.backend import Readout, Recording, Session
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import open_session, plan
-from ..errors import TargetError
+from ..errors import InvalidInputError, TargetError
 from ..hardware_profiles.profile import Profile, Value, load_profile
 from ..models.loading import load
 from ..models.network import Network
@@ -155,6 +155,10 @@ class Agent:
 
     def decide_stimulus(self, stimulus: Stimulus, *, spikes: bool = False) -> Decision:
         """Decide on currents or spikes that the caller made, past the encoder; a batch of one is one decision."""
+        if not isinstance(stimulus, Stimulus):
+            raise InvalidInputError(
+                f"A {type(stimulus).__name__} was given; a Stimulus is needed: Stimulus.from_currents."
+            )
         stimulus = self._network.stimulus(stimulus)
         return self._decide(stimulus, len(stimulus) == 1, spikes, 0.0)
 
@@ -242,6 +246,11 @@ def launch(
     >>> with spikeloop.launch("cartpole", "reference") as agent:
     ...     action = agent.act([0.0, 0.1, 0.02, -0.1])
     """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InvalidInputError(f"A seed of {seed!r} was given; it must be an integer.")
+    for given, kind in ((network, Network), (profile, Profile)):
+        if not isinstance(given, kind | str | Path):
+            raise InvalidInputError(f"{given!r} was given; a {kind.__name__}, or the name or path of one, is needed.")
     if not isinstance(network, Network):
         network = load(network)
     deployment = plan(network, load_profile(profile, settings))

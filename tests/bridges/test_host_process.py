@@ -86,7 +86,7 @@ def test_a_killed_host_is_noticed_within_seconds_and_named():
 
 def test_a_host_that_cannot_start_says_why():
     with (
-        pytest.raises(RefusedError, match=r"NEST refused.*Refractory"),
+        pytest.raises(RefusedError, match="t_ref"),
         HostProcess(example(5), "nest-iaf_psc_delta", settings={"t_ref": -1.0}),
     ):
         pass

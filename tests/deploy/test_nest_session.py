@@ -1,5 +1,7 @@
 """NEST's traps, one by one: what must not leak, get lost, or take hold of the process."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 
@@ -8,8 +10,8 @@ import pytest
 from spikeloop.deploy import nest as nest_backend
 from spikeloop.deploy.backend import Recording
 from spikeloop.deploy.conformance import example
-from spikeloop.errors import InvalidInputError, SessionStateError, TargetError
-from spikeloop.hardware_profiles import load_profile
+from spikeloop.errors import InvalidInputError, PreflightError, SessionStateError, TargetError
+from spikeloop.hardware_profiles import load_profile, profiles
 from spikeloop.models import Decoder, Dense, Encoder, Network, Neuron, Stimulus
 from spikeloop.runtime import launch
 
@@ -138,6 +140,64 @@ def test_the_stochastic_profile_keeps_no_events_for_ever(monkeypatch):
             assert agent._session._recorder.n_events < 1_500
 
 
+def test_the_stochastic_profile_forgets_events_that_nobody_asked_for(monkeypatch):
+    monkeypatch.setattr(nest_backend, "MOST_EVENTS", 1_000)
+    with launch(example(4, steps=50), "nest-pp_psc_delta") as agent:
+        agent.decide([1.0, 0.5, -0.2], spikes=True)
+        for _ in range(20):
+            agent.decide([1.0, 0.5, -0.2])
+        assert "recorder" not in agent._session._devices
+
+
+HUGE = [1e8, 1e12, 1e20, 1e100, 1e301]
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [Neuron(), Neuron(membrane_decay=0.5), Neuron(reset="zero"), Neuron(reset="zero", synapse_decay=0.9)],
+    ids=["subtract", "leaky", "zero", "synaptic decay"],
+)
+@pytest.mark.parametrize("huge", HUGE)
+def test_a_huge_observation_is_decided_or_refused_and_leaves_nothing_behind(neuron, huge):
+    reference, target = twins(example(0, neuron=neuron))
+    normal = [0.5, -0.3, 1.0]
+    with reference, target:
+        expected = reference.decide(normal)
+        for observation in ([huge, 0.0, 0.0], [0.0, -huge, huge]):
+            with contextlib.suppress(InvalidInputError):
+                target.decide(observation)
+            assert_same(target.decide(normal), expected)
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings", "said"),
+    [
+        ("nest-pp_psc_delta", {"dead_time": 0.0}, "dead_time=0.0"),
+        ("nest-iaf_psc_delta", {"t_ref": 1e6}, "t_ref=1000000.0"),
+        ("nest-iaf_psc_delta", {"t_ref": -1.0}, "t_ref=-1.0"),
+        ("nest-iaf_psc_delta", {"t_ref": 0.15}, "no multiple"),
+        ("nest-iaf_psc_delta", {"V_th": 0.0}, "V_th=0.0"),
+        ("nest-iaf_psc_delta", {"V_reset": 5.0}, "not below"),
+        ("nest-iaf_psc_delta", {"C_m": 1e-300}, "C_m=1e-300"),
+        ("nest-pp_psc_delta", {"c_1": -1e10}, "c_1"),
+        ("nest-pp_psc_delta", {"q_sfa": -1.0}, "q_sfa"),
+        ("nest-pp_psc_delta", {"with_reset": True}, "with_reset"),
+        ("nest-pp_psc_delta", {"tau_m": 100.0}, "tau_sfa differs"),
+    ],
+)
+def test_settings_that_nest_would_choke_on_are_refused_before_it_runs(profile, settings, said):
+    with pytest.raises(PreflightError, match=said):
+        launch(example(0), profile, settings=settings)
+
+
+def test_a_dropped_agent_gives_its_kernel_back():
+    agent = launch(example(0), "nest-exact")
+    del agent
+    gc.collect()
+    with launch(example(1), "nest-exact") as agent:
+        agent.act([0.0, 0.0, 0.0])
+
+
 def test_one_agent_per_process():
     with launch(example(0), "nest-exact") as agent:
         with pytest.raises(TargetError, match="already runs another agent"):
@@ -156,9 +216,11 @@ def test_somebody_elses_network_is_not_deleted():
     nest.ResetKernel()
 
 
-def test_a_refused_deployment_frees_the_kernel():
-    with pytest.raises(TargetError, match="NEST refused"):
-        launch(example(0), "nest-iaf_psc_delta", settings={"t_ref": -1.0})
+def test_a_refused_deployment_frees_the_kernel(tmp_path):
+    text = profiles()["nest-iaf_psc_delta"].read_text()
+    (tmp_path / "odd.toml").write_text(text + "no_such_parameter = 1.0\n")
+    with pytest.raises(TargetError, match=r"NEST refused.*no_such_parameter"):
+        launch(example(0), tmp_path / "odd.toml")
     with launch(example(0), "nest-exact"):
         pass
 

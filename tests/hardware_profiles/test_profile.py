@@ -96,8 +96,8 @@ def test_settings_are_read_as_toml(key, given, value):
     [
         ({"resolution_ms": "fast"}, r"time.resolution_ms: Input should be a valid number, not 'fast'"),
         ({"resolution_ms": "true"}, "time.resolution_ms: Input should be a valid number, not True"),
-        ({"resolution_ms": "-1"}, "greater than 0, not -1"),
-        ({"resolution_ms": "0"}, "greater than 0"),
+        ({"resolution_ms": "-1"}, "greater than or equal to 0.001, not -1"),
+        ({"resolution_ms": "0"}, "greater than or equal to 0.001"),
         ({"resolution_ms": "nan"}, "finite number"),
         ({"resolution_ms": "inf"}, "finite number|less than or equal to 1000"),
         ({"resolution_ms": "0.3"}, "time: step_ms=1.0 is no multiple of resolution_ms=0.3"),

@@ -199,6 +199,7 @@ def test_observations_come_singly_or_in_batches():
         (1.0, r"shape \(\)"),
         ([0.0, NAN, 0.0, INF], "2 of 4 values of the observation are NaN or infinite"),
         ([0.0, "x", 0.0, 0.0], "cannot be read as numbers"),
+        ([0.0, 1j, 0.0, 0.0], "they are complex"),
         ([[0.0], [0.0, 0.0]], "cannot be read as numbers"),
         (None, "NaN"),
     ],

@@ -4,8 +4,11 @@ import time
 
 import numpy as np
 import pytest
+from spikeloop.bridges.client import RemoteAgent
+from spikeloop.bridges.host_process import HostProcess
 from spikeloop.deploy.conformance import example
 from spikeloop.errors import InvalidInputError
+from spikeloop.models import Encoder
 from spikeloop.runtime import MissPolicy, Pace, Trace, TraceWriter, launch, run_episodes
 from spikeloop.runtime.decision import Decision, Timings
 
@@ -127,6 +130,50 @@ def test_a_late_decision_is_missed_and_its_answer_thrown_away():
     assert result.missed in (2, 3)  # the answer may come just before or after the tick's submission
     assert environment.actions[-1] == len(decider.asked)
     assert len(result.timings) == 6 - result.missed
+
+
+def test_random_encodings_stay_in_step_when_decisions_are_missed():
+    network = example(0, encoder=Encoder("poisson", two_neurons=True))
+
+    class SometimesLate:
+        """The reference, whose every third answer comes a period and a half late."""
+
+        outstanding = False
+
+        def __init__(self, agent):
+            self._agent, self._asked = agent, 0
+
+        def reset(self, *, seed=None):
+            self._agent.reset(seed=seed)
+
+        def submit(self, observation, *, spikes=False):
+            self._asked += 1
+            self._decision, self.outstanding = self._agent.decide(observation), True
+            self._due = time.perf_counter() + (0.06 if self._asked % 3 == 0 else 0.0)
+
+        def poll(self, timeout_s):
+            left = self._due - time.perf_counter()
+            time.sleep(max(0.0, min(left, timeout_s)))
+            if left > timeout_s:
+                return None
+            self.outstanding = False
+            return self._decision
+
+    with launch(network) as agent, launch(network) as reference:
+        result = run_episodes(Line(30), SometimesLate(agent), episodes=1, reference=reference, pace=Pace(0.02, 0.02))
+    assert result.missed >= 5
+    assert result.compared > 10
+    assert result.agreement == 1.0
+
+
+def test_an_answer_after_the_deadline_is_missed_with_a_real_host():
+    network = example(0)
+    with (
+        HostProcess(network, "reference", pace_scale=1e-6) as host,
+        RemoteAgent(host.address) as remote,
+    ):
+        result = run_episodes(Line(200), remote, episodes=1, pace=Pace(1e-5, 0.0))
+    assert result.missed > 0.9 * result.decisions  # 10 us are not enough for anybody
 
 
 def test_a_decision_late_at_the_end_does_not_reach_the_next_episode():
