@@ -17,9 +17,10 @@ from ..bridges.client import RemoteAgent
 from ..bridges.environments import GymnasiumEnvironment
 from ..bridges.host import Host
 from ..bridges.host_process import HostProcess
+from ..deploy.deployment import Deployment
 from ..deploy.mapping import plan as plan_deployment
 from ..errors import InvalidInputError
-from ..hardware_profiles.profile import load_profile, parse_settings
+from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
@@ -77,7 +78,7 @@ def run(
     """Run an agent live in an environment, over the bridge, and compare each decision with the reference."""
     network = load(agent)
     settings = parse_settings(set_ or [])
-    deployment = plan_deployment(network, load_profile(on, settings))
+    deployment = _planned(network, load_profile(on, settings))
     _check_pace(pace)
     _check_spikes(spikes, trace)
     miss = _miss_policy(on_miss, network.n_outputs)
@@ -140,6 +141,7 @@ def serve(
     network = load(agent)
     profile = load_profile(on, parse_settings(set_ or []))
     _check_pace(pace)
+    _planned(network, profile)
     with (
         launch(network, profile, seed=seed) as deployed,
         Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=say) as host,
@@ -193,6 +195,7 @@ def drive(
             "mode": f"paced x {remote.scale:g}" if remote.paced else "lock-step",
             "bridge": True,
             "host": connect,
+            "host_software": remote.software,
         }
         _run_and_report(
             environment,
@@ -226,6 +229,7 @@ def check(
     """Compare a deployed agent with the reference, on given observations: action agreement and |dV|."""
     network = load(agent)
     profile = load_profile(on, parse_settings(set_ or []))
+    _planned(network, profile)
     states = load_observations(observations)
     with progress(f"{network.name} on {profile.name}", len(states), unit="observations") as update:
         report = check_fidelity(network, profile, states, seed=seed, on_progress=update)
@@ -322,11 +326,21 @@ def _miss_policy(text: str, n_actions: int) -> MissPolicy:
     return policy
 
 
+def _planned(network: Network, profile: Profile) -> Deployment:
+    """The plan; what is to be known of it goes to stderr."""
+    deployment = plan_deployment(network, profile)
+    for finding in deployment.findings:
+        if finding.severity == "warning":
+            say(f"warning: {finding}")
+    return deployment
+
+
 def _network_meta(network: Network) -> dict[str, Any]:
     return {"name": network.name, "hash": network.content_hash, "provenance": dict(network.provenance)}
 
 
 def _versions() -> dict[str, str]:
+    """What is installed here; where the network runs elsewhere, the host's own word is beside."""
     versions = {"python": platform.python_version(), "spikeloop": __version__}
     for package in ("numpy", "numba", "gymnasium", "pyzmq", "nest-simulator"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -24,7 +24,9 @@ class _Console(Console):
         raise BrokenPipeError  # Rich's own way is to end the process on the spot, whatever it is doing
 
 
-out = _Console(soft_wrap=True)
+# Where no terminal says how wide it is, tables get room.
+_WIDTH = None if os.environ.get("COLUMNS") or (sys.stdout is not None and sys.stdout.isatty()) else 120
+out = _Console(soft_wrap=True, width=_WIDTH)
 err = _Console(stderr=True, soft_wrap=True)
 _documents: TextIO | None = None  # where JSON goes, when that is not sys.stdout
 

@@ -71,7 +71,8 @@ class Stimulus:
 def finite(values: object, name: str) -> FloatArray:
     """`values` as a float64 array, refused if it is not numeric or not finite."""
     try:
-        if np.iscomplexobj(values):  # NumPy would drop the imaginary part with no more than a warning
+        # NumPy would drop an imaginary part with no more than a warning.
+        if np.iscomplexobj(values):  # type: ignore[arg-type]
             raise TypeError("they are complex")
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
