@@ -107,7 +107,7 @@ def test_serve_and_drive_are_two_processes(start, spikeloop, files):
 
     # The host's place is free again, and it refuses what does not fit.
     wrong = spikeloop(*drive, "--reference", "poisson.spk")
-    assert "refused: The client expects the network" in wrong.refused(1)
+    assert "refused: The client expects the network" in wrong.refused(2)
     misfit = spikeloop("drive", "--connect", ready["address"], "--env", "MountainCar-v0")
     assert "has 3 actions, the network decides between 2" in misfit.refused(2)
 
