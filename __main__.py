@@ -1,5 +1,5 @@
 """``python -m spikeloop`` is the command line."""
 
-from spikeloop.cli.main import main
+from spikeloop.cli.entry import main
 
 main()
