@@ -89,12 +89,8 @@ class NestSession:
         _holder = weakref.ref(self)
         try:
             self._build()
-        except (
-            self._error,
-            TypeError,
-            ValueError,
-            MemoryError,
-        ) as error:  # NEST's Python layer raises the builtin ones
+        # NEST's Python layer raises the builtin ones.
+        except (self._error, TypeError, ValueError, MemoryError) as error:
             self.close()
             raise translated(error) from None
         except BaseException:
@@ -175,8 +171,7 @@ class NestSession:
         self._first_layer, self._outputs = nodes[0]._datum, nodes[-1]._datum
         self._currents = self._nodes["currents"]._datum if "currents" in self._nodes else None
         self._bias = self._nodes["bias"]._datum if "bias" in self._nodes else None
-        starts = [population.start for population in neurons for _ in range(population.size)]
-        self._start = [{"V_m": starts[0]}] if len(set(starts)) == 1 else [{"V_m": start} for start in starts]
+        self._start = neurons[0].start  # the recipes give all populations the same
         adapting = [self._nodes[p.name] for p in neurons if p.model == "pp_psc_delta"]
         self._adapting = sum(adapting[1:], adapting[0])._datum if adapting else None
         first = self._network.layers[0]
@@ -186,7 +181,6 @@ class NestSession:
         self._offset = constant - first.bias
         self._ints, self._floats = pack(self._network)
         self._drives = np.zeros((1, first.n_out))
-        self._read_start = neurons[-1].start
         self._outputs_are_one = neurons[-1].size == 1
 
     # --- one window -----------------------------------------------------------------------------------------------
@@ -205,7 +199,7 @@ class NestSession:
         if recording.potentials:
             raise TargetError("NEST sessions record no potential traces; use the target 'reference' for those.")
         inputs = self._first_inputs(stimulus)
-        set_status, run = self._kernel.llapi_set_nc_status, self._kernel.llapi_run
+        set_status = self._kernel.llapi_set_nc_status
         try:
             self._record(recording.spikes or self._network.output_fires)
             if stimulus.spikes is not None and "spikes" not in self._devices:
@@ -219,11 +213,11 @@ class NestSession:
                 self._schedule(stimulus.spikes[0])
             elif "spikes" in self._devices:
                 self._schedule(np.zeros((1, self._network.n_channels), dtype=np.uint8))
-            self._run_ms(run, self._window.silence_ms)
+            self._run_ms(self._window.silence_ms)
             if self._currents is not None:
                 self._switch_input(stimulus.currents[0])
-                self._run_ms(run, self._window.input_lead_ms)
-            set_status(self._neurons, self._start)
+                self._run_ms(self._window.input_lead_ms)
+            set_status(self._neurons, [{"V_m": self._start}])
             if self._adapting is not None:
                 self._cancel_adaptation()
         except self._error as error:
@@ -242,7 +236,7 @@ class NestSession:
             self._phase = "running"
         if steps:
             try:
-                self._run_ms(self._kernel.llapi_run, steps * self._window.step_ms)
+                self._run_ms(steps * self._window.step_ms)
             except self._error as error:
                 raise translated(error) from None
             self._steps_run += steps
@@ -254,7 +248,7 @@ class NestSession:
             values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
             if self._outputs_are_one:  # NEST gives a bare number then
                 values = (values,)
-            start, grid = self._read_start, self._window.read_grid
+            start, grid = self._start, self._window.read_grid
             # In plain Python: for as few values as there are actions, NumPy's calls cost more than the arithmetic.
             potentials = np.array([[_rounded(value - start, grid) for value in values]])
             if not self._recording:
@@ -295,9 +289,9 @@ class NestSession:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _run_ms(self, run: Any, duration_ms: float) -> None:
+    def _run_ms(self, duration_ms: float) -> None:
         if duration_ms:
-            run(duration_ms)
+            self._kernel.llapi_run(duration_ms)
             self._now += round(duration_ms / self._window.resolution_ms)
 
     def _switch_input(self, currents: FloatArray | None) -> None:
