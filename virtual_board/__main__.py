@@ -1,0 +1,65 @@
+"""The process behind `VirtualBoard`: ``python -m spikeloop.virtual_board '{"version": 3}'``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from typing import Any
+
+from .errors import BoardError
+from .faults import Faults
+from .process import requests
+from .server import Server, Settings
+
+
+def _print(record: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # whoever started this has gone; the end of the standard input stops it
+        print(json.dumps(record), flush=True)
+
+
+def _settings(text: str) -> Settings:
+    values = json.loads(text)
+    faults: dict[str, Any] = {
+        name: tuple(tuple(item) for item in value) if isinstance(value, list) else value
+        for name, value in values.pop("faults", {}).items()
+    }
+    return Settings(**values, faults=Faults(**faults))
+
+
+def _answer(server: Server, request: dict[str, Any]) -> None:
+    try:
+        value = server.ask(lambda: server.answer(request))
+    except Exception as error:  # the board lives on; whoever asked hears why
+        _print({"kind": "answer", "error": str(error)})
+        return
+    _print({"kind": "answer", "value": value})
+
+
+def _serve_requests(server: Server) -> None:
+    for request in requests(iter(sys.stdin.readline, "")):
+        _answer(server, request)
+    server.stop()
+
+
+def main() -> int:
+    """Be a board until the standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
+    try:
+        server = Server(_settings(sys.argv[1] if len(sys.argv) > 1 else "{}"), lambda event: _print(event.as_json()))
+    except BoardError as error:
+        _print({"kind": "failed", "error": type(error).__name__, "message": str(error)})
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    threading.Thread(target=_serve_requests, args=(server,), name="requests", daemon=True).start()
+    try:
+        server.serve()
+    finally:
+        server.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The peripherals of a chip: one module each, headed by its registers, with a compiled read and write function."""
