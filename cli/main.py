@@ -18,7 +18,7 @@ import typer
 
 from .. import __version__
 from ..errors import SpikeloopError
-from . import inspection, live
+from . import board, inspection, live
 from .output import emit, err, prepare_streams, printable
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 inspection.register(app)
 live.register(app)
+board.register(app)
 
 
 @app.callback(invoke_without_command=True)

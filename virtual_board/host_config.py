@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import BoardError
+from .errors import BoardSettingError
 
 FILE_NAME = "spynnaker.cfg"
 HOME_FILE_NAME = ".spynnaker.cfg"
 PATIENCE_S = 900
 
 
-class ConfigExistsError(BoardError):
+class ConfigExistsError(BoardSettingError):
     """There is another configuration already."""
 
 

@@ -42,7 +42,7 @@ class Settings:
     ----------
     version, boards : 3 (4 chips) or 5 (48 chips a board)
     address : loopback address of the first board; those of further boards follow. "auto": the first that is free
-    pace : simulated seconds in a wall second; None for as fast as possible
+    pace : how many ms of wall time 1 ms of the board's time takes (1: real time); None for as fast as possible
     cold : wait to be booted, as a board does that was just switched on
     faults : what is broken
     """
@@ -56,7 +56,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.pace is not None and not 0 < self.pace <= 1000:
-            raise BoardSettingError(f"the pace is {self.pace}; it is more than 0 and at most 1000, or none at all")
+            raise BoardSettingError(
+                f"the pace is {self.pace}; it is more than 0 and at most 1000 (1: real time), or none at all"
+            )
 
 
 class Server:
@@ -241,8 +243,8 @@ class Server:
             horizon = NEVER - 1
         else:
             wall, virtual = self._anchor
-            horizon = virtual + int((now - wall) * self.settings.pace * CYCLES_PER_S)
-            if was_idle or horizon - self.machine.now > CATCH_UP_S * self.settings.pace * CYCLES_PER_S:
+            horizon = virtual + int((now - wall) * CYCLES_PER_S / self.settings.pace)
+            if was_idle or horizon - self.machine.now > CATCH_UP_S * CYCLES_PER_S / self.settings.pace:
                 self._anchor = (now, self.machine.now)
                 horizon = self.machine.now
         outcome = self.machine.advance(horizon, BUDGET)
