@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
-import random
 import selectors
 import socket
 import threading
@@ -20,6 +18,7 @@ from .events import Event, Listener, ignore
 from .faults import Faults
 from .geometry import Coordinates, geometry
 from .layout import CYCLES_PER_MS
+from .link import Link
 from .machine import Machine
 from .scamp.monitor import Address, Datagram, Monitor
 from .scheduler import Outcome
@@ -81,16 +80,14 @@ class Server:
         self._tag_ports: dict[tuple[Coordinates, int], socket.socket] = {}
         self._loader = boot.BootLoader()
         self._booted = False
+        self._fresh = False
         self._clients: set[Address] = set()
-        self._random = random.Random(settings.faults.seed)
-        self._late: list[tuple[float, int, Callable[[], None]]] = []
-        self._late_count = 0
+        self._link = Link(settings.faults, self._send_now)
         self._stop = threading.Event()
         self._housekeeping = 0.0
         self._anchor = (time.monotonic(), 0)
         self._idle = True
         self._requests: list[tuple[Callable[[], Any], threading.Event, list[Any]]] = []
-        self.lost = {"received": 0, "sent": 0}
         try:
             self._open_sockets()
         except BaseException:
@@ -178,7 +175,7 @@ class Server:
         while not self._stop.is_set():
             for key, _ in self._selector.select(self._patience()):
                 self._read(key.fileobj, *key.data)  # type: ignore[arg-type]
-            self._send_late()
+            self._link.pump()
             self._answer_requests()
             self._advance()
             if time.monotonic() - self._housekeeping > HOUSEKEEPING_S:
@@ -231,10 +228,7 @@ class Server:
 
     def _patience(self) -> float:
         """How long to wait for a datagram."""
-        patience = HOUSEKEEPING_S / 2 if self._idle else 0.0
-        if self._late:
-            patience = min(patience, max(0.0, self._late[0][0] - time.monotonic()))
-        return patience
+        return self._link.patience(HOUSEKEEPING_S / 2) if self._idle else 0.0
 
     def _advance(self) -> None:
         was_idle = self._idle
@@ -275,9 +269,7 @@ class Server:
                 return
             except OSError:
                 continue  # an answer found nobody; the next datagram may be for us
-            if self._loses("received"):
-                continue
-            self._later(lambda data=data, sender=sender: self._take(kind, place, data, sender))  # type: ignore[misc]
+            self._link.receive(lambda data=data, sender=sender: self._take(kind, place, data, sender))  # type: ignore[misc]
 
     def _take(self, kind: str, place: Any, data: bytes, sender: Address) -> None:
         if kind == "boot":
@@ -289,6 +281,8 @@ class Server:
                 self._clients.add(sender)
                 self.monitor.note("client", f"{sender[0]}:{sender[1]} talks to the board", client=list(sender))
             self._send(self.monitor.receive(data, sender, place))
+            if self._fresh:
+                self._freshen(sender)
             self._follow_tags()
         else:
             at, port = place
@@ -317,20 +311,17 @@ class Server:
         unless another program still talks to it.
         """
         others = [client for client in self._clients if client != sender]
-        if others and not any(_is_open(client) for client in others if client[0].startswith("127.")):
-            if any(not client[0].startswith("127.") for client in others):
-                return
-            tag = {at: table.transient_timeout for at, table in self.monitor._tables.items()}
-            self._boot()
-            for at, timeout in tag.items():
-                self.monitor._tables[at].transient_timeout = timeout
-            if sender is not None:
-                self._clients.add(sender)
+        self._fresh = bool(others) and not any(_may_be_there(client) for client in others)
+
+    def _freshen(self, sender: Address) -> None:
+        """Boot for a new host, once it has its answer."""
+        self._fresh = False
+        self._boot()
+        self._clients.add(sender)
 
     def _send(self, datagrams: list[Datagram]) -> None:
         for datagram in datagrams:
-            if not self._loses("sent"):
-                self._later(lambda datagram=datagram: self._send_now(datagram))  # type: ignore[misc]
+            self._link.send(datagram)
 
     def _send_now(self, datagram: Datagram) -> None:
         source = self._scp.get(datagram.ethernet)
@@ -338,31 +329,14 @@ class Server:
             with contextlib.suppress(OSError):  # nobody there, or no room: UDP promises nothing
                 source.sendto(datagram.data, datagram.to)
 
-    def _loses(self, direction: str) -> bool:
-        rate = self.settings.faults.udp_loss
-        if rate and self._random.random() < rate:
-            self.lost[direction] += 1
-            return True
-        return False
 
-    def _later(self, action: Callable[[], None]) -> None:
-        delay = self.settings.faults.udp_delay_ms
-        if not delay:
-            action()
-            return
-        self._late_count += 1
-        heapq.heappush(self._late, (time.monotonic() + delay / 1000, self._late_count, action))
-
-    def _send_late(self) -> None:
-        while self._late and self._late[0][0] <= time.monotonic():
-            heapq.heappop(self._late)[2]()
-
-
-def _is_open(address: Address) -> bool:
-    """Whether somebody on this machine still has this UDP port: an empty datagram to a closed one is refused."""
+def _may_be_there(address: Address) -> bool:
+    """Whether somebody still has this UDP port: of other machines nobody knows, on this one it can be tried."""
+    if not address[0].startswith("127."):
+        return True
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((address[0], address[1]))
+            probe.bind(address)
         except OSError:
             return True
     return False

@@ -115,7 +115,13 @@ class Monitor:
 
     def signalled(self, name: str, app_id: int, cores: int) -> None:
         """An application has been sent a signal."""
-        self.note("signal", f"{name} to application {app_id}: {cores} core{'s' * (cores != 1)}", signal=name, app_id=app_id, cores=cores)
+        self.note(
+            "signal",
+            f"{name} to application {app_id}: {cores} core{'s' * (cores != 1)}",
+            signal=name,
+            app_id=app_id,
+            cores=cores,
+        )
         self.settle()
 
     def tag_set(self, chip: Chip, number: int) -> None:
