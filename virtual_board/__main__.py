@@ -14,9 +14,11 @@ from .faults import Faults
 from .process import requests
 from .server import Server, Settings
 
+_printing = threading.Lock()  # events and answers come from two threads, and each is a line
+
 
 def _print(record: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # whoever started this has gone; the end of the standard input stops it
+    with contextlib.suppress(OSError), _printing:  # (whoever started this has gone: then the board stops)
         print(json.dumps(record), flush=True)
 
 

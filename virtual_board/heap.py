@@ -53,10 +53,14 @@ class Heap:
     def _free(self, block: int) -> int:
         return self.memory.word(block + 4)
 
+    def _size(self, block: int) -> int:
+        """How many bytes the block holds; less than zero after the last one, or if the heap is damaged."""
+        return self._next(block) - block - BLOCK_HEADER
+
     def _free_blocks(self) -> Iterator[tuple[int, int]]:
         """The free blocks, each with the one before it. They are in the order of their addresses, or damaged."""
         previous, block = 0, self.memory.word(self.base)
-        while block > previous and self._next(block) > block:
+        while block > previous and self._size(block) >= 0:
             yield previous, block
             previous, block = block, self._free(block)
 
@@ -71,7 +75,7 @@ class Heap:
         if tag and self.tags and self.memory.word(slot):
             held = self.memory.word(slot)
             block = held - BLOCK_HEADER
-            same = self._next(block) - block - BLOCK_HEADER == (size + 3) & ~3
+            same = self._size(block) == (size + 3) & ~3
             return held if again and same else 0
         needed = ((size + 3) & ~3) + BLOCK_HEADER
         for previous, block in self._free_blocks():
@@ -99,10 +103,9 @@ class Heap:
         """Every block in use: (address, size, mark)."""
         free = {block for _, block in self._free_blocks()}
         found, block = [], self.memory.word(self.base + 4)
-        while self._next(block) > block:
+        while self._size(block) >= 0:
             if block not in free:
-                size = self._next(block) - block - BLOCK_HEADER
-                found.append((block + BLOCK_HEADER, size, self._free(block)))
+                found.append((block + BLOCK_HEADER, self._size(block), self._free(block)))
             block = self._next(block)
         return found
 
@@ -136,7 +139,7 @@ class Heap:
     @property
     def largest(self) -> int:
         """The size of the largest free block."""
-        return max((self._next(block) - block - BLOCK_HEADER for _, block in self._free_blocks()), default=0)
+        return max((self._size(block) for _, block in self._free_blocks()), default=0)
 
 
 class RouteAllocator:

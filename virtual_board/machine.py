@@ -162,6 +162,7 @@ class Machine:
         record["itcm"], record["dtcm"] = memory.itcm.ctypes.data, memory.dtcm.ctypes.data
         record["index"], record["virtual"], record["physical"] = index, core, chip.physical_of[core]
         record["state_seen"] = CoreState.INITIALISING
+        record["lines"] = 1 << Interrupt.CC_TX_EMPTY | 1 << Interrupt.CC_TX_NOT_FULL  # packets leave at once
         record["timer_deadline"] = NEVER
         record["poll_until"] = NEVER
         record["source_address"] = 7 << 24 | chip.x << 8 | chip.y
@@ -257,6 +258,7 @@ class _Watchdog:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._running = False
+        self._lock = threading.Lock()  # while it is held, no emulator is closed
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="core-watchdog", daemon=True)
         self._thread.start()
@@ -265,14 +267,16 @@ class _Watchdog:
         self._running = True
 
     def __exit__(self, *_: object) -> None:
-        self._running = False
+        with self._lock:
+            self._running = False
 
     def _watch(self) -> None:
         seen = -1
         while not self._closed.wait(PREEMPT_AFTER):
             slices = int(self._machine.board["slices"])
-            if self._running and slices == seen:
-                self._machine.preempt()
+            with self._lock:
+                if self._running and slices == seen:
+                    self._machine.preempt()
             seen = slices if self._running else -1
 
     def close(self) -> None:

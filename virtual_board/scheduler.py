@@ -9,7 +9,10 @@ The rules
    SARK sleeps with interrupts masked and unmasks after; taking them at the sleep itself comes to the same.
 3. Cores get their turns in the order in which something happened to them.
 4. Packets are delivered when every core sleeps, in the order in which they were sent.
-5. When there are neither, the clock jumps to the next deadline of a timer.
+5. Messages to the outside leave when no packet is under way: what a core has sent before its answer arrives before it.
+6. When there is nothing of this, the clock jumps to the next deadline of a timer.
+6. A core that runs for very long is interrupted and goes on after the others, wherever it is: then it takes only what
+   it has not masked. One that never sleeps would stop the clock, so after a while its time passes as on a board.
 
 Everything is ordered by these rules alone, so that the same commands give the same packets in the same order.
 """
@@ -33,6 +36,7 @@ from .state import (
     NEVER,
     POLLING,
     READY,
+    SPINNING,
     WAITING,
     board_at,
     bytes_at,
@@ -76,15 +80,18 @@ IRQ_MASKED, FIQ_MASKED = 0x80, 0x40
 READ_FAULTS = (6, 7, 12, 13, 15, 16)  # of Unicorn: reads and writes of memory that is not there or not aligned
 FETCH_FAULTS = (8, 14, 17)
 MOST_FAULTS = 3
+MOST_PREEMPTIONS = 20  # 5 to 10 s of wall time; work that long is only done before the simulation starts
+SPINNING_CYCLES = 250 * CYCLES_PER_MS  # what a turn of such a core takes, in wall time too (`machine.PREEMPT_AFTER`)
 NOT_TIMERS = 0xFFFFFFFF ^ (1 << Interrupt.TIMER1 | 1 << Interrupt.TIMER2)
 _CORE_BYTES, _CHIP_BYTES = CORE.itemsize, CHIP.itemsize
 
 
 @jit
 def _may_nest(core: Any, mask: Any) -> Any:
-    """Whether an interrupt can be entered without losing the link register of another one."""
-    mode = core.cpsr & 0x1F
-    return not core.cpsr & mask or mode in (MODE_SYSTEM, MODE_SVC, MODE_USER)
+    """Whether an interrupt can be entered: it is not masked, or the core sleeps outside of an interrupt's handler."""
+    if not core.cpsr & mask:
+        return True
+    return core.run in (WAITING, POLLING) and core.cpsr & 0x1F in (MODE_SYSTEM, MODE_SVC, MODE_USER)
 
 
 @jit
@@ -94,9 +101,9 @@ def _turn(core: Any) -> Any:
         engine.enter_exception(core, Vector.IRQ, Mode.IRQ, 4)
     elif vic.pending_fiq(core) and _may_nest(core, FIQ_MASKED) and core.cpsr & 0x1F != MODE_FIQ:
         engine.enter_exception(core, Vector.FIQ, Mode.FIQ, 4)
-    elif core.run == READY or core.wake or (core.run == POLLING and board_at(core.board).now >= core.poll_until):
+    elif core.run == READY or board_at(core.board).now >= core.poll_until:
         pass
-    else:
+    elif core.run == SPINNING or not core.wake:
         return False
     core.wake = 0
     _run(core)
@@ -111,6 +118,7 @@ def _run(core: Any) -> Any:
     core.polls = 0
     core.poll_until = NEVER
     core.runs += 1
+    board.preempt = 0  # if the watchdog came a moment too late, it meant the core before
     board.slices += 1
     board.current = core.index
     error = engine.run(core)
@@ -119,14 +127,15 @@ def _run(core: Any) -> Any:
         _fault(core, error)
         return
     core.faults = 0
-    if core.poll_until != NEVER:
-        core.run = POLLING
-    elif board.preempt:
+    if board.preempt and core.poll_until == NEVER:
+        core.preemptions += 1
         core.run = READY
-        enqueue(core)
+        if core.preemptions > MOST_PREEMPTIONS:
+            core.run = SPINNING
+            core.poll_until = board.now + SPINNING_CYCLES
     else:
-        core.run = WAITING
-    board.preempt = 0
+        core.preemptions = 0
+        core.run = WAITING if core.poll_until == NEVER else POLLING
     _note_state(board, core)
 
 
@@ -139,6 +148,8 @@ def _fault(core: Any, error: Any) -> Any:
     board = board_at(core.board)
     if core.faults > MOST_FAULTS:
         core.run = DEAD
+        core.poll_until = NEVER
+        core.timer_deadline[:] = NEVER
         _tell(board, core)
         return
     if error in FETCH_FAULTS:
@@ -216,13 +227,16 @@ def advance(address: Any, horizon: Any, budget: Any) -> Any:
                 if core.run == READY:
                     enqueue(core)
                     break
+            if board.preempt:  # it took long: let the monitor look at the network
+                board.preempt = 0
+                return Outcome.BUDGET
             if budget <= 0:
                 return Outcome.BUDGET
-        if board.outbox_count or board.change_count:
-            return Outcome.MESSAGES
         if board.ring_count:
             router.deliver(board)
             continue
+        if board.outbox_count or board.change_count:
+            return Outcome.MESSAGES
         deadline = _next_deadline(board)
         if deadline == NEVER:
             return Outcome.IDLE

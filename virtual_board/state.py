@@ -26,7 +26,7 @@ OUTBOX, OUTBOX_BYTES = 4096, 320  # SDP messages from cores that wait for the mo
 CHANGES = 4096  # changes of core state that wait to be told
 NEVER = 1 << 62
 
-OFF, READY, WAITING, POLLING, DEAD = range(5)  # a core's run state: see scheduler.py
+OFF, READY, WAITING, POLLING, DEAD, SPINNING = range(6)  # a core's run state: see scheduler.py
 
 CORE = np.dtype(
     [
@@ -40,10 +40,11 @@ CORE = np.dtype(
         ("index", np.int32),
         ("virtual", np.int32),
         ("physical", np.int32),
-        ("run", np.int32),  # OFF, READY, WAITING, POLLING, DEAD
+        ("run", np.int32),  # OFF, READY, WAITING, POLLING, DEAD, SPINNING
         ("queued", np.int32),
         ("wake", np.int32),  # something happened that may end a wait without an interrupt
         ("faults", np.int32),  # faults in a row
+        ("preemptions", np.int32),  # since it last slept
         ("fault_error", np.int32),  # what Unicorn said of the last one
         ("fault_pc", np.uint32),
         ("state_seen", np.int32),  # the state in the virtual-processor block when it was last looked at

@@ -21,7 +21,7 @@ from .lines import drop_line, had_effect, raise_line, sibling
 class Register(IntEnum):
     """Byte offsets from the router's base (data sheet, section 10)."""
 
-    CONTROL = 0x00  # bit 1: interrupt when a packet is dumped
+    CONTROL = 0x00  # bit 2: interrupt when a packet is dumped
     STATUS = 0x04
     DUMP_HEADER = 0x18
     DUMP_KEY = 0x1C
@@ -50,7 +50,7 @@ class Filter(IntEnum):
 
 
 TO_NOBODY, TO_CORES, TO_MONITOR, TO_LINKS = 1, 2, 4, 3  # bits (of links: the first) of DESTINATION
-DUMP_INTERRUPT = 1 << 1
+DUMP_INTERRUPT = 1 << 2
 DUMPED, OVERFLOWED = 1 << 31, 1 << 30
 OLDEST = 128  # hops after which a packet is lost: the hardware drops by time phase
 DEFAULT_FILTERS = (  # what SC&MP sets: local and foreign packets of the four types, then those dumped

@@ -3,7 +3,7 @@
 Time is virtual: a running timer is one number, the cycle at which it reaches zero. Executing code costs no virtual
 time, except that each read of a count costs a few cycles, so that code which waits for a count gets there, and that
 code which polls the second timer as a one-shot (the synapse cores do, to the end of their time step) sleeps until it
-expires or an interrupt comes.
+expires or an interrupt comes. A timer that does not interrupt costs nothing: it is brought up to now when it is read.
 """
 
 from __future__ import annotations
@@ -78,21 +78,33 @@ def _start(core: Any, timer: Any, value: Any) -> Any:
 
 
 @jit
+def _roll(core: Any, timer: Any) -> Any:
+    """Reload or stop the timer if it has reached zero, as often as it has."""
+    late = board_at(core.board).now - core.timer_deadline[timer]
+    if late < 0:
+        return
+    core.timer_raw[timer] = 1
+    control = core.timer_control[timer]
+    if control & Control.ONE_SHOT:
+        core.timer_count[timer] = 0
+        core.timer_deadline[timer] = NEVER
+        return
+    if control & Control.PERIODIC:
+        period = _cycles(core, timer, core.timer_load[timer])
+    else:
+        period = np.int64(1 << 32) * _scale(control)
+    core.timer_deadline[timer] += (late // period + 1) * period
+
+
+@jit
 def tick(core: Any, timer: Any) -> Any:
     """The timer has reached zero: reload or stop, and interrupt.
 
     A fast periodic timer whose ticks have no effect for a while (the extra monitor's, every 10 us: it looks whether
     a dropped packet waits) is left to sleep until some other interrupt comes to its core.
     """
+    _roll(core, timer)
     control = core.timer_control[timer]
-    if control & Control.ONE_SHOT:
-        core.timer_count[timer] = 0
-        core.timer_deadline[timer] = NEVER
-    elif control & Control.PERIODIC:
-        core.timer_deadline[timer] += _cycles(core, timer, core.timer_load[timer])
-    else:
-        core.timer_deadline[timer] += np.int64(1 << 32) * _scale(control)
-    core.timer_raw[timer] = 1
     if control & Control.INTERRUPT:
         if control & Control.PERIODIC and core.timer_load[timer] <= POLLER_CYCLES:
             core.idle_ticks += 1
@@ -106,11 +118,8 @@ def rouse(core: Any) -> Any:
     """Some other interrupt has come: a sleeping fast timer ticks again, in step with what it would have been."""
     core.idle_ticks = 0
     core.dormant = 0
-    now = board_at(core.board).now
     for timer in range(2):
-        if core.timer_deadline[timer] <= now:
-            period = _cycles(core, timer, core.timer_load[timer])
-            core.timer_deadline[timer] += ((now - core.timer_deadline[timer]) // period + 1) * period
+        _roll(core, timer)
 
 
 @jit
@@ -118,7 +127,9 @@ def next_deadline(core: Any) -> Any:
     """When the core's clock will next have something for it."""
     deadline = core.poll_until
     if core.dormant == 0:
-        deadline = min(deadline, core.timer_deadline[0], core.timer_deadline[1])
+        for timer in range(2):
+            if core.timer_control[timer] & Control.INTERRUPT:
+                deadline = min(deadline, core.timer_deadline[timer])
     return deadline
 
 
@@ -127,6 +138,7 @@ def read(core: Any, offset: Any) -> Any:
     """A load from the timers' registers."""
     timer = 1 if offset >= Register.SECOND else 0
     register = offset & 0x1F
+    _roll(core, timer)
     if register == Register.COUNT:
         shown = count(core, timer)
         core.skew += READ_CYCLES
@@ -152,6 +164,7 @@ def write(core: Any, offset: Any, value: Any) -> Any:
     """A store to the timers' registers."""
     timer = 1 if offset >= Register.SECOND else 0
     register = offset & 0x1F
+    _roll(core, timer)
     if register == Register.LOAD:
         core.timer_load[timer] = value
         _start(core, timer, value)

@@ -281,11 +281,11 @@ class Monitor:
             chip = self.machine.chips[at]
             if not self.machine.runs(chip, core):
                 queue.clear()
-            elif applications.mailbox_is_free(chip, core) and self._hand_over(chip, core, queue[0].message):
+            elif queue and applications.mailbox_is_free(chip, core) and self._hand_over(chip, core, queue[0].message):
                 queue.popleft()
                 delivered += 1
             if not queue:
-                del self._waiting[at, core]
+                self._waiting.pop((at, core), None)
         return delivered
 
     def _hand_over(self, chip: Chip, core: int, message: Message) -> bool:
