@@ -54,7 +54,7 @@ def board(
         Path | None, typer.Option("--write-config", metavar="DIR", help="Write the spynnaker.cfg for this board there.")
     ] = None,
     drop_packets: Annotated[
-        float, typer.Option("--drop-packets", metavar="RATE", help="Fault: routers drop this share of the packets.")
+        float, typer.Option("--drop-packets", metavar="RATE", help="Fault: routers drop this share of the spikes.")
     ] = 0.0,
     dead_core: Annotated[
         list[str] | None, typer.Option("--dead-core", metavar="X,Y,P", help="Fault: a core is missing; repeatable.")

@@ -15,7 +15,7 @@ class Faults:
 
     Attributes
     ----------
-    drop_packets : share of packets that a router drops each time one passes it
+    drop_packets : share of multicast packets (spikes) that a router drops each time one passes it
     dead_cores : (x, y, physical core); the chip's other cores are numbered as if it were not there
     dead_chips : (x, y)
     dead_links : (x, y, link), cut in both directions

@@ -86,7 +86,8 @@ class Heap:
                 self._set(split, end, self._free(block))
                 self._set(block, split, split)
             self.memory.set_word(previous + 4 if previous else self.base, self._free(block))
-            self.memory.set_word(self.base + 12, self.free_bytes - needed)
+            taken = self._next(block) - block  # SARK takes `needed`, gives this back, and so loses count
+            self.memory.set_word(self.base + 12, self.free_bytes - taken)
             self.memory.set_word(block + 4, OWNED | app_id << 8 | tag)
             address = block + BLOCK_HEADER
             if tag and self.tags:

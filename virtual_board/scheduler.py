@@ -97,10 +97,13 @@ def _may_nest(core: Any, mask: Any) -> Any:
 @jit
 def _turn(core: Any) -> Any:
     """Take one interrupt or go on, if the core can; false if it must wait."""
-    if vic.best_slot(core) >= 0 and _may_nest(core, IRQ_MASKED):
+    slot = vic.best_slot(core)
+    if 0 <= slot < vic.NO_SLOT and _may_nest(core, IRQ_MASKED):
         engine.enter_exception(core, Vector.IRQ, Mode.IRQ, 4)
     elif vic.pending_fiq(core) and _may_nest(core, FIQ_MASKED) and core.cpsr & 0x1F != MODE_FIQ:
         engine.enter_exception(core, Vector.FIQ, Mode.FIQ, 4)
+    elif slot == vic.NO_SLOT and _may_nest(core, IRQ_MASKED):
+        engine.enter_exception(core, Vector.IRQ, Mode.IRQ, 4)
     elif core.run == READY or board_at(core.board).now >= core.poll_until:
         pass
     elif core.run == SPINNING or not core.wake:

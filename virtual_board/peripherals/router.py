@@ -142,7 +142,8 @@ def _route(board: Any, chip: Any, source: Any, key: Any, data: Any, control: Any
         outputs = chip.fixed_route & 0xFFFFFF
     else:
         outputs = np.uint32(0)  # point to point and nearest neighbour are SC&MP's own, and it is not emulated
-    injected = board.drop_threshold > 0 and _random(board) < board.drop_threshold
+    may_be_dropped = board.drop_threshold > 0 and control & TYPE == TYPE_MULTICAST
+    injected = may_be_dropped and _random(board) < board.drop_threshold
     if injected:
         board.injected_drops += 1
     if outputs == 0 and source == FROM_CORE and not injected:  # no route at all: the monitor gets it, and forgets it
