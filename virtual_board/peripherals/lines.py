@@ -43,8 +43,9 @@ def drop_line(core: Any, interrupt: Any) -> Any:
 
 @jit
 def had_effect(core: Any) -> Any:
-    """Note that the core did something that others may see: it is no idle poller (see `timers.tick`)."""
+    """Note that the core did something that others may see: it is no idle poller (see `timers`)."""
     core.idle_ticks = 0
+    core.polls = 0
 
 
 @jit

@@ -43,7 +43,7 @@ class Control(IntEnum):
 
 
 READ_CYCLES = 20  # what a read of a count costs: about what the loop around it takes
-POLLS = 4  # reads in one run that make a poller
+POLLS = 64  # reads in one run, with nothing done between them, that make a poller
 POLLER_CYCLES = 50 * CLOCK_MHZ  # a periodic timer this fast polls for something; no simulation steps that fast
 POLLER_TICKS = 100  # ticks without effect after which it is left to sleep
 
