@@ -167,7 +167,7 @@ class Chip:
     def _share_message_buffers(self) -> None:
         memory = self.memory
         first = self.sysram_heap.allocate(N_SHARED_MESSAGES * SDP_MESSAGE_SIZE, 0)
-        buffers = [first + i * SDP_MESSAGE_SIZE for i in range(N_SHARED_MESSAGES)]
+        buffers = self.message_buffers = [first + i * SDP_MESSAGE_SIZE for i in range(N_SHARED_MESSAGES)]
         for buffer, following in zip(buffers, [*buffers[1:], 0], strict=True):
             memory.set_word(buffer, following)
         memory.set_word(SYSTEM_VARIABLE_BASE + 0x68, first)

@@ -25,7 +25,7 @@ VCPU, VCPU_SIZE = 0x7000, 128
 SYSTEM_VARIABLES = 0x7F00
 VCPU_STATE, VCPU_APP_ID = 46, 47
 VCPU_AP_MESSAGE, VCPU_MP_MESSAGE, VCPU_AP_COMMAND, VCPU_MP_COMMAND = 48, 52, 56, 57
-VCPU_IOBUF = 88
+VCPU_IOBUF, VCPU_USER = 88, 112  # the last: four words that are the application's
 SV_CLOCK_MS, SV_SHARED_FREE, SV_SHARED_COUNT, SV_MAILBOX_FLAGS = 0x10, 0x68, 0x6C, 0xEC
 
 # SDRAM: at its bottom a buffer per core, at its top the system area: the image of the last binary, then a heap

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from . import engine
-from .layout import CYCLES_PER_MS, SV_CLOCK_MS, SYSTEM_VARIABLES, VCPU, VCPU_SIZE, VCPU_STATE, Interrupt
-from .peripherals import router, timers, vic
+from .layout import CYCLES_PER_MS, ITCM_SIZE, SV_CLOCK_MS, SYSTEM_VARIABLES, VCPU, VCPU_SIZE, VCPU_STATE, Interrupt
+from .peripherals import comms, router, timers, vic
 from .peripherals.lines import QUEUE_SIZE, enqueue
 from .state import (
     CHANGES,
@@ -61,6 +61,7 @@ class Mode(IntEnum):
 
     FIQ = 0xD1
     IRQ = 0x92
+    SUPERVISOR = 0x93
     ABORT = 0x97
     UNDEFINED = 0x9B
 
@@ -69,6 +70,7 @@ class Vector(IntEnum):
     """Where the processor goes on an exception."""
 
     UNDEFINED = 0x04
+    SUPERVISOR_CALL = 0x08
     PREFETCH_ABORT = 0x0C
     DATA_ABORT = 0x10
     IRQ = 0x18
@@ -79,6 +81,7 @@ MODE_FIQ, MODE_IRQ, MODE_SVC, MODE_SYSTEM, MODE_USER = 0x11, 0x12, 0x13, 0x1F, 0
 IRQ_MASKED, FIQ_MASKED = 0x80, 0x40
 READ_FAULTS = (6, 7, 12, 13, 15, 16)  # of Unicorn: reads and writes of memory that is not there or not aligned
 FETCH_FAULTS = (8, 14, 17)
+SUPERVISOR_CALL = 21  # "unhandled exception": with the program counter behind the instruction
 MOST_FAULTS = 3
 MOST_PREEMPTIONS = 20  # 5 to 10 s of wall time; work that long is only done before the simulation starts
 SPINNING_CYCLES = 250 * CYCLES_PER_MS  # what a turn of such a core takes, in wall time too (`machine.PREEMPT_AFTER`)
@@ -155,8 +158,10 @@ def _fault(core: Any, error: Any) -> Any:
         core.timer_deadline[:] = NEVER
         _tell(board, core)
         return
-    if error in FETCH_FAULTS:
+    if error in FETCH_FAULTS or core.pc >= ITCM_SIZE:
         engine.enter_exception(core, Vector.PREFETCH_ABORT, Mode.ABORT, 4)
+    elif error == SUPERVISOR_CALL:
+        engine.enter_exception(core, Vector.SUPERVISOR_CALL, Mode.SUPERVISOR, 0)
     elif error in READ_FAULTS:
         engine.enter_exception(core, Vector.DATA_ABORT, Mode.ABORT, 8)
     else:
@@ -219,6 +224,8 @@ def advance(address: Any, horizon: Any, budget: Any) -> Any:
     board = board_at(address)
     while True:
         while board.queue_count:
+            if board.ring_count > comms.NEARLY_FULL:  # whoever sends must wait, and cannot be waited for
+                router.deliver(board)
             core = core_at(board.cores + board.queue[board.queue_head] * _CORE_BYTES)
             board.queue_head = (board.queue_head + 1) % QUEUE_SIZE
             board.queue_count -= 1

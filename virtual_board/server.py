@@ -16,6 +16,7 @@ from . import boot
 from .errors import AddressInUseError, BoardSettingError
 from .events import Event, Listener, ignore
 from .faults import Faults
+from .firmware_log import expand
 from .geometry import Coordinates, geometry
 from .layout import CYCLES_PER_MS
 from .link import Link
@@ -210,7 +211,7 @@ class Server:
             chip = self.machine.chips.get((request["x"], request["y"]))
             if chip is None or not 0 <= request["core"] < chip.n_cores:
                 raise BoardSettingError(f"there is no core {request['x']},{request['y']},{request['core']}")
-            return chip.iobuf(request["core"])
+            return expand(chip.iobuf(request["core"]))
         if what == "statistics":
             return self.machine.statistics()
         if what == "cores":

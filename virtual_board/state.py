@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ CORE = np.dtype(
         ("skew", np.int64),  # cycles that reads of a timer have cost in this run
         ("polls", np.int32),
         ("poll_until", np.int64),
+        ("may_doze", np.int32),  # its fast timer only polls: see timers.tick
         ("idle_ticks", np.int32),  # ticks of a fast timer that had no effect
         ("dormant", np.int32),
         # DMA
@@ -153,6 +156,7 @@ BOARD = np.dtype(
         ("ring_data", np.uint32, RING),
         ("ring_control", np.uint32, RING),
         ("ring_lost", np.int64),
+        ("congested", np.int32),  # a core's queue is half full: let it work before more is delivered
         ("packets", np.int64),
         ("delivered", np.int64),
         ("dropped", np.int64),
@@ -173,27 +177,48 @@ BOARD = np.dtype(
 )
 
 
-def _forget_stale_code() -> None:
-    """Numba keeps compiled code per file and does not see that a function it calls in another file has changed."""
+def _cache_folder() -> Path:
+    """Where compiled code is kept: a folder for this very source.
+
+    Numba keeps compiled code per file and does not see that a function it calls in another file has changed.
+    """
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for source in sorted(package.rglob("*.py")):
         digest.update(source.read_bytes())
-    stamp = package / "__pycache__" / "hot_path.sha256"
-    with contextlib.suppress(OSError):  # nowhere to write: then nothing is kept either
-        if not stamp.exists() or stamp.read_text() != digest.hexdigest():
-            for cached in package.rglob("__pycache__/*.nb[ic]"):
-                cached.unlink(missing_ok=True)
-            stamp.parent.mkdir(exist_ok=True)
-            stamp.write_text(digest.hexdigest())
+    return package / "__pycache__" / f"hot_path_{digest.hexdigest()[:16]}"
 
 
-_forget_stale_code()
+def _prepare(folder: Path) -> bool:
+    """Make the folder and remove those of other sources; false where nothing can be written."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.parent.glob("hot_path_*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        return os.access(folder, os.W_OK)
+    return False
+
+
+_config: Any = numba.config
+_FOLDER = _cache_folder()
+_KEPT = _prepare(_FOLDER)
+
+
+@contextlib.contextmanager
+def _our_cache() -> Iterator[None]:
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(_FOLDER) if _KEPT else before
+    try:
+        yield
+    finally:
+        _config.CACHE_DIR = before
 
 
 def jit(function: Any) -> Any:
     """Compile for the hot path: no Python inside, and the interpreter lock is released around it."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    with _our_cache():
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 _intrinsic: Callable[[Any], Any] = intrinsic  # its annotations count the arguments of the compiler, not of the caller
@@ -203,7 +228,8 @@ def callback(signature: Any) -> Callable[[Any], Any]:
     """Compile a function that C code calls, by its address."""
 
     def decorate(function: Any) -> Any:
-        return numba.cfunc(signature, cache=True)(function)
+        with _our_cache():
+            return numba.cfunc(signature, cache=True)(function)
 
     return decorate
 

@@ -15,7 +15,7 @@ import pytest
 from spikeloop.tests.virtual_board import pynn
 from spikeloop.virtual_board import Faults, VirtualBoard
 from spikeloop.virtual_board.geometry import geometry
-from spikeloop.virtual_board.layout import APPLICATION_IMAGE
+from spikeloop.virtual_board.layout import APPLICATION_IMAGE, SYSRAM_BASE, VCPU, VCPU_SIZE
 from spikeloop.virtual_board.machine import Machine
 from spikeloop.virtual_board.scamp import applications
 from spikeloop.virtual_board.scamp.monitor import Monitor
@@ -165,13 +165,21 @@ def test_every_kind_of_machine_is_discovered_and_runs(tmp_path, version, boards,
     assert len({tuple(event["chip"]) for event in loads}) > 1  # spikes crossed links
 
 
-def test_the_host_does_without_what_is_dead(tmp_path):
-    faults = Faults(dead_cores=((0, 0, 3), (0, 0, 9)), dead_chips=((1, 1),), dead_links=((0, 0, 0),))
+@pytest.mark.parametrize(
+    ("faults", "chips", "cores", "links"),
+    [
+        (Faults(dead_cores=((0, 0, 3), (0, 0, 9))), 4, [16, 18, 18, 18], 16),
+        (Faults(dead_chips=((1, 1),)), 3, [18, 18, 18], 8),
+        (Faults(dead_links=((0, 0, 0),)), 4, [18, 18, 18, 18], 14),
+    ],
+    ids=["cores", "chip", "link"],
+)
+def test_the_host_does_without_what_is_dead(tmp_path, faults, chips, cores, links):
     with VirtualBoard(version=3, pace=None, faults=faults) as board:
         values = pynn.run(tmp_path, board, WHERE.format(neurons=40))
-    assert values["n_chips"] == 3
-    assert sorted(values["cores"]) == [16, 18, 18]
-    assert values["links"] < 16  # of the 20 of a whole board, less those of the dead chip
+    assert values["n_chips"] == chips
+    assert sorted(values["cores"]) == cores
+    assert values["links"] == links
     assert values["spikes"] == [[6.0]] * 40
 
 
@@ -200,13 +208,15 @@ def test_a_core_that_dies_is_named_with_the_firmware_s_last_words():
         chip = machine.chips[0, 1]
         binaries = Path(importlib.util.find_spec("spynnaker.pyNN.model_binaries").origin).parent
         chip.memory.write(APPLICATION_IMAGE, (binaries / "IF_curr_delta.aplx").read_bytes())
-        applications.start(machine, chip, 17 << 24 | 1 << 5)  # without the data that the host would have loaded
+        chip.memory.set_word(SYSRAM_BASE + VCPU + 5 * VCPU_SIZE + 112, chip.sdram_heap.allocate(4096, 17))
+        applications.start(machine, chip, 17 << 24 | 1 << 5)  # where the host would have loaded data there is none
         monitor.settle()
     finally:
         machine.close()
     error = next(event for event in happened if event.kind == "error")
-    assert re.match(r"0,1,5 IF_curr_delta: software error at 0x[0-9a-f]{8}; its last words: .*", error.message)
-    assert "Magic number is incorrect" in error.details["iobuf"] or "ERROR" in error.details["iobuf"]
+    said = r"its last words: \[ERROR\] .*Magic number is incorrect: 00000000"
+    assert re.match(rf"0,1,5 IF_curr_delta: API start-up failure at 0x[0-9a-f]{{8}}; {said}", error.message)
+    assert "data_specification.c" in error.details["iobuf"]
 
 
 LIVE = """
@@ -248,28 +258,36 @@ def test_spikes_come_in_and_go_out_live(tmp_path):
 
 LOCK_STEP = """
 import spynnaker.pyNN.external_devices as external
+from spinnman.model.enums import CPUState
+from spynnaker.pyNN.data import SpynnakerDataView as view
 sim.setup(1.0)
 source = sim.Population(1, sim.SpikeSourceArray(spike_times=list(range(0, 1000, 10))))
-target = sim.Population(1, sim.IF_curr_exp(tau_refrac=1))
+target = sim.Population(1, sim.IF_curr_delta())
 sim.Projection(source, target, sim.OneToOneConnector(), sim.StaticSynapse(weight=30.0, delay=1))
 target.record("spikes")
 runs = threading.Thread(target=lambda: external.run_forever(sync_time=5))
 runs.start()
-chunks = 0
-while chunks < {chunks}:
-    try:
-        external.continue_simulation()
-        chunks += 1
-    except Exception:
-        time.sleep(0.1)  # not loaded yet
+
+def waiting(state):
+    return view.get_transceiver().get_core_state_count(view.get_app_id(), state)
+
+def await_state(state):
+    while waiting(state) < 2:
+        pass
+
+import pathlib
+while not pathlib.Path("go").exists():  # the host tools are not made for two threads that talk to the board at once
+    time.sleep(0.05)
+await_state(CPUState.SYNC1)
+states = [CPUState.SYNC0, CPUState.SYNC1]
+for chunk in range({chunks}):
+    external.continue_simulation()
+    await_state(states[chunk % 2])
 external.request_stop()
-while runs.is_alive():
-    try:
+while runs.is_alive():  # the pause takes effect in the next chunk
+    runs.join(0.5)
+    if runs.is_alive():
         external.continue_simulation()
-    except Exception:
-        break
-    runs.join(0.01)
-runs.join()
 result(spikes=target.get_data().segments[-1].spiketrains[0].magnitude.tolist())
 sim.end()
 """
@@ -277,10 +295,20 @@ sim.end()
 
 def test_in_lock_step_the_board_waits_for_the_host(tmp_path):
     with VirtualBoard(version=3, pace=None) as board:
-        values = pynn.run(tmp_path, board, LOCK_STEP.format(chunks=40))
-        assert board.statistics()["board_ms"] < 1500
-    first = values["spikes"][:18]
-    assert [round(b - a) for a, b in itertools.pairwise(first)] == [10] * 17
+        command, environment = pynn.prepare(tmp_path, board, LOCK_STEP.format(chunks=40))
+        script = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            assert board.wait_for("signal", 100, signal="SYNC0")
+            assert board.wait_for("state", 10, state="SYNC1")
+            (tmp_path / "go").touch()
+            output, _ = script.communicate(timeout=100)
+        finally:
+            script.kill()
+        signals = [event for event in board.events if event["kind"] == "signal" and "SYNC" in event["signal"]]
+    spikes = json.loads(re.search("^RESULT (.*)$", output, re.MULTILINE).group(1))["spikes"]
+    chunks = [signal["board_ms"] for signal in signals[1:41]]
+    assert [round(b - a) for a, b in itertools.pairwise(chunks)] == [5] * 39
+    assert [round(b - a) for a, b in itertools.pairwise(spikes)][:18] == [10] * 18
 
 
 def free_ports(count):

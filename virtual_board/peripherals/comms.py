@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine import stop
 from ..layout import Interrupt
 from ..state import FIFO, RING, board_at, chip_at, jit
 from .lines import drop_line, had_effect, raise_line
@@ -32,6 +33,7 @@ EMPTY, NOT_FULL, RECEIVED = 1 << 31, 1 << 28, 1 << 31
 TYPE, TYPE_MULTICAST, TYPE_P2P, TYPE_NN, TYPE_FIXED = 0xC0, 0x00, 0x40, 0x80, 0xC0  # of a control byte
 PAYLOAD = 0x02  # of a control byte
 FROM_CORE = 7
+NEARLY_FULL = RING - 4096
 
 
 @jit
@@ -68,6 +70,9 @@ def _transmit(core: Any, key: Any) -> Any:
     board.packets += 1
     board.digest = _mix(_mix(_mix(board.digest, key), np.int64(data)), np.int64(core.index))
     send(board, chip_at(core.chip).index, core.source_address >> 24 & 7, key, data, control, 0)
+    if board.ring_count > NEARLY_FULL:  # as when the hardware's controller says that it is full
+        board.preempt = 1
+        stop(core)
 
 
 @jit
@@ -96,6 +101,8 @@ def receive(core: Any, key: Any, data: Any, control: Any) -> Any:
     core.rx_control[place] = control
     core.rx_count += 1
     core.packets_received += 1
+    if core.rx_count > FIFO // 2:
+        board_at(core.board).congested = 1
     _announce(core)
     raise_line(core, Interrupt.CC_READY)
     return True

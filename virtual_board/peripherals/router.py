@@ -179,13 +179,14 @@ def _route(board: Any, chip: Any, source: Any, key: Any, data: Any, control: Any
     return lost != 0
 
 
-BATCH = 2048  # packets delivered before the cores get a turn: fewer than fit into a core's queue
+BATCH = 2048  # packets delivered before the cores get a turn
 
 
 @jit
 def deliver(board: Any) -> Any:
     """Route the packets under way, in the order they were sent, until the cores should have a turn."""
     chips = board.chips
+    board.congested = 0
     for _ in range(min(board.ring_count, BATCH)):
         place = board.ring_head
         board.ring_head = (place + 1) % RING
@@ -200,7 +201,7 @@ def deliver(board: Any) -> Any:
             board.ring_control[place],
             board.ring_age[place],
         )
-        if dropped and chip.control & DUMP_INTERRUPT:
+        if board.congested or (dropped and chip.control & DUMP_INTERRUPT):
             return  # the dump registers hold one packet: let the extra monitor take it
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import stop
-from ..layout import CLOCK_MHZ, Interrupt
+from ..layout import Interrupt
 from ..state import NEVER, board_at, jit
 from .lines import drop_line, raise_line
 
@@ -44,8 +44,7 @@ class Control(IntEnum):
 
 READ_CYCLES = 20  # what a read of a count costs: about what the loop around it takes
 POLLS = 64  # reads in one run, with nothing done between them, that make a poller
-POLLER_CYCLES = 50 * CLOCK_MHZ  # a periodic timer this fast polls for something; no simulation steps that fast
-POLLER_TICKS = 100  # ticks without effect after which it is left to sleep
+DOZE_AFTER = 100  # ticks without effect after which a poller is left to sleep
 
 
 @jit
@@ -100,15 +99,15 @@ def _roll(core: Any, timer: Any) -> Any:
 def tick(core: Any, timer: Any) -> Any:
     """The timer has reached zero: reload or stop, and interrupt.
 
-    A fast periodic timer whose ticks have no effect for a while (the extra monitor's, every 10 us: it looks whether
-    a dropped packet waits) is left to sleep until some other interrupt comes to its core.
+    The extra monitor's timer only looks, every 10 us, whether a dropped packet waits. When its ticks have had no effect
+    for a while it is left to sleep until some other interrupt comes to its core.
     """
     _roll(core, timer)
     control = core.timer_control[timer]
     if control & Control.INTERRUPT:
-        if control & Control.PERIODIC and core.timer_load[timer] <= POLLER_CYCLES:
+        if core.may_doze:
             core.idle_ticks += 1
-            if core.idle_ticks > POLLER_TICKS:
+            if core.idle_ticks > DOZE_AFTER:
                 core.dormant = 1
         raise_line(core, Interrupt.TIMER1 + timer)
 

@@ -6,7 +6,19 @@ from enum import IntEnum
 
 from ..chip import Chip
 from ..errors import BinaryError
-from ..layout import SYSRAM_BASE, VCPU, VCPU_AP_COMMAND, VCPU_AP_MESSAGE, VCPU_SIZE, CoreState, Mailbox
+from ..layout import (
+    N_SHARED_MESSAGES,
+    SV_SHARED_COUNT,
+    SV_SHARED_FREE,
+    SYSRAM_BASE,
+    SYSTEM_VARIABLES,
+    VCPU,
+    VCPU_AP_COMMAND,
+    VCPU_AP_MESSAGE,
+    VCPU_SIZE,
+    CoreState,
+    Mailbox,
+)
 from ..machine import Machine
 
 WAIT_FOR_START = 1  # of the flags an application is started with
@@ -51,6 +63,7 @@ def start(machine: Machine, chip: Chip, word: int) -> list[int]:
     chip.memory.set_word(entry + 4, chip.memory.word(entry + 4) | mask)
     chip.record["flags"] |= mask
     for core in cores:
+        take_back(chip, core)
         chip.set_state(core, CoreState.INITIALISING, app_id)
         try:
             machine.start(chip, core, app_id, flags)
@@ -77,6 +90,7 @@ def signal(machine: Machine, word: int) -> tuple[int, int, int]:
         reached += len(running)
         if number in (Signal.STOP, Signal.INITIALISE, Signal.POWER_DOWN):
             for core in cores:
+                take_back(chip, core)
                 machine.stop(chip, core)
                 if number == Signal.POWER_DOWN:
                     chip.set_state(core, CoreState.POWERED_DOWN)
@@ -102,6 +116,24 @@ def post(machine: Machine, chip: Chip, core: int, command: Mailbox, value: int) 
     machine.interrupt(chip, core)
 
 
+def take_back(chip: Chip, core: int) -> None:
+    """Put a message that the core has not taken back to the free ones: a chip has seven."""
+    block, memory = chip.block(core), chip.memory
+    if block[VCPU_AP_COMMAND] != Mailbox.MESSAGE:
+        return
+    buffer = int.from_bytes(block[VCPU_AP_MESSAGE : VCPU_AP_MESSAGE + 4], "little")
+    root = SYSRAM_BASE + SYSTEM_VARIABLES + SV_SHARED_FREE
+    free, following = [], memory.word(root)
+    while following and len(free) < N_SHARED_MESSAGES:
+        free.append(following)
+        following = memory.word(following)
+    if buffer in chip.message_buffers and buffer not in free:
+        memory.set_word(buffer, memory.word(root))
+        memory.set_word(root, buffer)
+        count = SYSRAM_BASE + SYSTEM_VARIABLES + SV_SHARED_COUNT
+        memory.set_byte(count, max(0, memory.byte(count) - 1))
+
+
 def mailbox_is_free(chip: Chip, core: int) -> bool:
     """Whether the core has taken the last command."""
     return chip.block(core)[VCPU_AP_COMMAND] == Mailbox.IDLE
@@ -109,12 +141,13 @@ def mailbox_is_free(chip: Chip, core: int) -> bool:
 
 def _clean(chip: Chip, app_id: int, mask: int) -> None:
     """Give back what the stopped applications held."""
-    for candidate in range(256):
-        if candidate & mask != app_id or not candidate:
-            continue
-        for heap in (chip.sdram_heap, chip.sysram_heap, chip.system_heap):
-            heap.release_all(candidate)
-        for first, entries in chip.routes.owned_by(candidate):
+    stopped = [candidate for candidate in range(1, 256) if candidate & mask == app_id]
+    for heap in (chip.sdram_heap, chip.sysram_heap, chip.system_heap):
+        for owner in {mark >> 8 & 0xFF for _, _, mark in heap.blocks()}.intersection(stopped):
+            heap.release_all(owner)
+    for owner in {mark & 0xFF for _, _, mark in chip.routes.blocks()}.intersection(stopped):
+        for first, entries in chip.routes.owned_by(owner):
             chip.routes.release(first)
             chip.clear_routes(first, entries)
+    for candidate in stopped:
         chip.memory.write(chip.app_data + 8 * candidate, bytes(8))

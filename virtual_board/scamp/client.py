@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from ..errors import BoardError
+from ..firmware_log import expand
 from ..layout import SDP_MAX_DATA, SYSRAM_BASE, VCPU, VCPU_IOBUF, VCPU_SIZE
 from .messages import ETHERNET_PORT, REPLY_EXPECTED, ROOT, Message, Result, command_of
 
@@ -94,4 +95,4 @@ class Client:
             following, _, _, length = struct.unpack("<4I", self.read((x, y), address, 16))
             text += self.read((x, y), address + 16, min(length, 1 << 16))
             address = following
-        return text.decode("utf-8", "replace")
+        return expand(text.decode("utf-8", "replace"))

@@ -13,11 +13,13 @@ from typing import Any
 
 from ..chip import SYSTEM_VARIABLE_BASE, Chip
 from ..events import Event, Listener, ignore
+from ..firmware_log import expand
 from ..geometry import Coordinates
 from ..layout import (
     APPLICATION_IMAGE,
     CYCLES_PER_MS,
     IMAGE_SIZE,
+    N_CORES,
     RUN_TIME_ERRORS,
     SDRAM_BASE,
     SDRAM_SIZE,
@@ -25,6 +27,8 @@ from ..layout import (
     SYSRAM_HEAP,
     SYSRAM_SIZE,
     VCPU,
+    VCPU_SIZE,
+    VCPU_USER,
     CoreState,
     Mailbox,
 )
@@ -48,6 +52,7 @@ from .tags import ANY, Flag, TagTable
 
 Address = tuple[str, int]
 MAILBOX_PATIENCE_S = 1.0  # how long a message waits for a core that does not take it
+POLLER = "extra_monitor"  # the firmware whose timer only polls (see peripherals/timers.py)
 MOST_WAITING = 64  # messages that wait for one core
 
 
@@ -87,6 +92,7 @@ class Monitor:
         self._out: list[Datagram] = []
         self.on_session: Callable[[Address | None], None] = lambda sender: None
         self.refused = 0
+        self._settling = False
 
     def boot(self) -> None:
         """Forget all tags and messages, and bring the machine to its first state."""
@@ -107,6 +113,8 @@ class Monitor:
         self.settle()
         if cores:
             name = chip.app_name(cores[0])
+            for core in cores:
+                self.machine.record(self.machine.index(chip, core))["may_doze"] = name.startswith(POLLER)
             self.note(
                 "load",
                 f"{name} on {chip.x},{chip.y}: core{'s' * (len(cores) > 1)} {_spans(cores)} (application {app_id})",
@@ -152,17 +160,25 @@ class Monitor:
         if (address & ~0x10000000) >= SYSRAM_BASE:
             base = address & (SYSRAM_SIZE - 1)
             inside = address & 0xFFFF8000 in (SYSRAM_BASE, SYSRAM_BASE | 0x10000000)
-            if inside and base + size > SYSRAM_HEAP and not VCPU <= base <= base + size <= VCPU + 0x900:
+            block, at = divmod(base - VCPU, VCPU_SIZE)
+            user_words = 0 <= block < N_CORES and at >= VCPU_USER and at + size <= VCPU_SIZE
+            if inside and base + size > SYSRAM_HEAP and not user_words:
                 raise Refused(Result.ARGUMENT, f"{size} bytes at 0x{address:08x} are the monitor's own")
         elif offset + size > APPLICATION_IMAGE - SDRAM_BASE + IMAGE_SIZE and offset < SDRAM_SIZE:
             raise Refused(Result.ARGUMENT, f"{size} bytes at 0x{address:08x} are in the monitor's heap")
 
     def settle(self) -> None:
         """Let the cores work off what they have been told, while no time passes, and pass on what they say."""
-        for _ in range(8):
-            self.machine.advance(horizon=self.machine.now, budget=20_000)
-            if not self.collect():
-                return
+        if self._settling:  # a core has sent a command: it is worked off by the loop that has passed it on
+            return
+        self._settling = True
+        try:
+            for _ in range(8):
+                self.machine.advance(horizon=self.machine.now, budget=20_000)
+                if not self.collect():
+                    return
+        finally:
+            self._settling = False
 
     # ------------------------------------------------------------------------------------------------ messages
 
@@ -351,8 +367,8 @@ class Monitor:
         if record["fault_error"]:
             counter = int(record["fault_pc"])
         what = RUN_TIME_ERRORS.get(code, "stopped" if code == 0 else f"error {code}")
-        text = chip.iobuf(core)
-        said = text.strip().splitlines()[-1] if text.strip() else "it printed nothing"
+        text = expand(chip.iobuf(core))
+        said = text.strip().split("\n")[-1] if text.strip() else "it printed nothing"
         self.note(
             "error",
             f"{where} {name}: {what} at 0x{counter:08x}; its last words: {said}",
