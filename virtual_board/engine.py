@@ -57,7 +57,7 @@ def run(core: Any) -> Any:
 
 @jit
 def stop(core: Any) -> Any:
-    """End the run that this core is in, at the end of the present block of instructions."""
+    """End the run that this core is in, from within a load of a register: the load is done again when it goes on."""
     _stop(core.engine)
 
 
@@ -92,10 +92,20 @@ def _check(code: int, what: str) -> None:
         raise BoardError(f"the ARM emulator could not {what}: {message.decode() if message else code}")
 
 
-class Engine:
-    """One emulated ARM core: open, map, set registers, close."""
+@callback(types.void(types.voidptr, types.uint64, types.uint32, types.voidptr))
+def _count(engine: Any, address: Any, size: Any, counter: Any) -> None:
+    carray(counter, 1, np.int64)[0] += 1
 
-    def __init__(self) -> None:
+
+class Engine:
+    """One emulated ARM core: open, map, set registers, close.
+
+    Parameters
+    ----------
+    counter : the address of a 64-bit word that counts instructions, for measurements (slow); 0 for none
+    """
+
+    def __init__(self, counter: int = 0) -> None:
         handle = ctypes.c_void_p()
         _check(_LIBRARY.uc_open(unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_ARM, ctypes.byref(handle)), "start")
         self.handle = int(handle.value or 0)
@@ -103,17 +113,22 @@ class Engine:
         self._control(unicorn_const.UC_CTL_UC_PAGE_SIZE, PAGE)
         self._control(unicorn_const.UC_CTL_TCG_BUFFER_SIZE, TRANSLATION_BUFFER)
         self._control(unicorn_const.UC_CTL_TLB_TYPE, unicorn_const.UC_TLB_VIRTUAL)
+        self._hook(unicorn_const.UC_HOOK_TLB_FILL, _translate.address, 0)
+        if counter:
+            self._hook(unicorn_const.UC_HOOK_CODE, _count.address, counter)
+
+    def _hook(self, kind: int, function: int, argument: int) -> None:
         hook = ctypes.c_size_t()
         code = _LIBRARY.uc_hook_add(
             ctypes.c_void_p(self.handle),
             ctypes.byref(hook),
-            ctypes.c_int(unicorn_const.UC_HOOK_TLB_FILL),
-            ctypes.c_void_p(_translate.address),
-            ctypes.c_void_p(None),
+            ctypes.c_int(kind),
+            ctypes.c_void_p(function),
+            ctypes.c_void_p(argument or None),
             ctypes.c_uint64(1),
             ctypes.c_uint64(0),
         )
-        _check(code, "set up its memory")
+        _check(code, f"set hook {kind}")
 
     def _control(self, what: int, value: int) -> None:
         request = what | (1 << 26) | (unicorn_const.UC_CTL_IO_WRITE << 30)

@@ -84,6 +84,7 @@ class Machine:
             self.chips[place] = Chip(place, record, address, self.geometry, dead.get(place, set()))
             others = self.geometry.neighbours[place]
             record["neighbours"] = [-1 if other is None else at.index(other) for other in others]
+        self.count_instructions = False  # of cores that are started from now on: for measurements, slow
         self._watchdog = _Watchdog(self)
 
     def boot(self) -> None:
@@ -140,7 +141,8 @@ class Machine:
         self._close(index)
         memory = self._core_memory[index] = CoreMemory()
         load(application, memory.itcm, memory.dtcm)
-        engine = memory.engine = Engine()
+        counter = self._record_address(index) + _offset("instructions") if self.count_instructions else 0
+        engine = memory.engine = Engine(counter)
         record = self._cores[index]
         self._reset_record(record, chip, index, core, memory)
         self._map(engine, chip, memory, int(record["scratch"]) - _WORD_OFFSET)
@@ -241,7 +243,12 @@ class Machine:
         """Counts since boot."""
         names = ("packets", "delivered", "dropped", "injected_drops", "ring_lost", "outbox_lost", "digest", "slices")
         counts: dict[str, int | float] = {name: int(self.board[name]) for name in names}
-        return {**counts, "board_ms": self.now / layout.CYCLES_PER_MS, "active_cores": len(self.active())}
+        return {
+            **counts,
+            "board_ms": self.now / layout.CYCLES_PER_MS,
+            "active_cores": len(self.active()),
+            "instructions": int(self._cores["instructions"].sum()),
+        }
 
     def preempt(self) -> None:
         """Interrupt the core that runs now, if one does; it goes on after the others. Called by the watchdog."""

@@ -133,7 +133,10 @@ def _run(core: Any) -> Any:
         _fault(core, error)
         return
     core.faults = 0
-    if board.preempt and core.poll_until == NEVER:
+    if core.waits_for_room:
+        core.waits_for_room = 0
+        core.run = READY
+    elif board.preempt and core.poll_until == NEVER:
         core.preemptions += 1
         core.run = READY
         if core.preemptions > MOST_PREEMPTIONS:
@@ -234,7 +237,7 @@ def advance(address: Any, horizon: Any, budget: Any) -> Any:
                 timers.rouse(core)
             while core.run != DEAD and core.engine != 0 and _turn(core):
                 budget -= 1
-                if core.run == READY:
+                if core.run == READY or board.ring_count > comms.NEARLY_FULL:
                     enqueue(core)
                     break
             if board.preempt:  # it took long: let the monitor look at the network

@@ -84,6 +84,7 @@ CORE = np.dtype(
         ("tx_data", np.uint32),
         ("tx_has_data", np.int32),
         ("source_address", np.uint32),
+        ("waits_for_room", np.int32),  # it has been told that its comms controller is full
         ("rx_head", np.int32),
         ("rx_count", np.int32),
         ("rx_key", np.uint32, FIFO),
@@ -93,6 +94,7 @@ CORE = np.dtype(
         ("runs", np.int64),
         ("packets_sent", np.int64),
         ("packets_received", np.int64),
+        ("instructions", np.int64),  # if they are counted
         ("dma_bytes", np.int64),
     ],
     align=True,

@@ -20,7 +20,7 @@ from .lines import drop_line, had_effect, raise_line
 class Register(IntEnum):
     """Byte offsets from the controller's base (data sheet, section 8)."""
 
-    TX_CONTROL = 0x00  # bits 16-23: the control byte; read: bit 31 empty, bit 28 not full
+    TX_CONTROL = 0x00  # bits 16-23: the control byte; read: bit 31 empty, 30 full, 28 not full
     TX_DATA = 0x04
     TX_KEY = 0x08
     RX_STATUS = 0x0C  # bit 31: a packet waits; bits 16-23: its control byte
@@ -29,7 +29,7 @@ class Register(IntEnum):
     SOURCE = 0x18  # bits 24-26: the link a packet is said to have come by (7: this core); bits 0-15: P2P address
 
 
-EMPTY, NOT_FULL, RECEIVED = 1 << 31, 1 << 28, 1 << 31
+EMPTY, FULL, NOT_FULL, RECEIVED = 1 << 31, 1 << 30, 1 << 28, 1 << 31
 TYPE, TYPE_MULTICAST, TYPE_P2P, TYPE_NN, TYPE_FIXED = 0xC0, 0x00, 0x40, 0x80, 0xC0  # of a control byte
 PAYLOAD = 0x02  # of a control byte
 FROM_CORE = 7
@@ -70,9 +70,6 @@ def _transmit(core: Any, key: Any) -> Any:
     board.packets += 1
     board.digest = _mix(_mix(_mix(board.digest, key), np.int64(data)), np.int64(core.index))
     send(board, chip_at(core.chip).index, core.source_address >> 24 & 7, key, data, control, 0)
-    if board.ring_count > NEARLY_FULL:  # as when the hardware's controller says that it is full
-        board.preempt = 1
-        stop(core)
 
 
 @jit
@@ -112,6 +109,11 @@ def receive(core: Any, key: Any, data: Any, control: Any) -> Any:
 def read(core: Any, offset: Any) -> Any:
     """A load from the controller's registers."""
     if offset == Register.TX_CONTROL:
+        board = board_at(core.board)
+        if board.ring_count > NEARLY_FULL:  # the core waits for room: others get their turn, and packets are delivered
+            core.waits_for_room = 1
+            stop(core)
+            return np.uint32(FULL | (core.tx_control & 0x00FFFFFF))
         return np.uint32(EMPTY | NOT_FULL | (core.tx_control & 0x00FFFFFF))
     if offset == Register.RX_STATUS:
         if core.rx_count == 0:

@@ -123,7 +123,8 @@ def take_back(chip: Chip, core: int) -> None:
         return
     buffer = int.from_bytes(block[VCPU_AP_MESSAGE : VCPU_AP_MESSAGE + 4], "little")
     root = SYSRAM_BASE + SYSTEM_VARIABLES + SV_SHARED_FREE
-    free, following = [], memory.word(root)
+    free: list[int] = []
+    following = memory.word(root)
     while following and len(free) < N_SHARED_MESSAGES:
         free.append(following)
         following = memory.word(following)
