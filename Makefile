@@ -38,6 +38,7 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/reference.py
 	$(BIN)/python benchmarks/bridge.py
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/virtual_board.py
 
 thesis: .venv/.bench
 	$(BIN)/python benchmarks/thesis.py

@@ -149,7 +149,7 @@ def measure(script: str, *, count_instructions: bool = False) -> Measured:
 def bare_emulator() -> tuple[float, float]:
     """Nanoseconds for an instruction in a tight loop, and for a turn of a core that wakes itself and sleeps again."""
     loop = [0xE3A00001, 0xE59F1014, 0xE0800001, 0xE2511001, 0x1AFFFFFC, 0xEE070F90, 0xEAFFFFFE, 0, 50_000_000]
-    sleep = [0xE3A0041F, 0xE3A01010, 0xEE070F90, 0xE5801018, 0xEAFFFFFC]
+    sleep = [0xE3A0041F, 0xE3A01010, 0xE5801018, 0xEE070F90, 0xEAFFFFFC]
     machine = Machine(geometry(3))
     try:
         machine.boot()

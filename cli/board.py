@@ -162,6 +162,8 @@ def _translated(action: Callable[[], T]) -> T:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
+    if "_" in text.split(" ")[0]:  # the name of a setting
+        return text + ("" if text.endswith((".", "\n")) else ".")
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "\n")) else ".")
 
 

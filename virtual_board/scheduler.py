@@ -237,7 +237,7 @@ def advance(address: Any, horizon: Any, budget: Any) -> Any:
                 timers.rouse(core)
             while core.run != DEAD and core.engine != 0 and _turn(core):
                 budget -= 1
-                if core.run == READY or board.ring_count > comms.NEARLY_FULL:
+                if core.run == READY or budget <= 0 or board.ring_count > comms.NEARLY_FULL:
                     enqueue(core)
                     break
             if board.preempt:  # it took long: let the monitor look at the network

@@ -210,3 +210,16 @@ def test_noise_as_firmware(machine):
             if outcome is Outcome.HORIZON:
                 break
         assert log_of(other) == [7, 7]
+
+
+def test_a_core_that_wakes_itself_for_ever_leaves_turns_to_the_others(machine):
+    # r0 = VIC; r1 = 16; VIC.soft_set = r1, which ends sleep though it is not enabled; sleep; again
+    code = (0xE3A0041F, 0xE3A01010, 0xE5801018, 0xEE070F90, 0xEAFFFFFC)
+    image = struct.pack("<12I", RELATIVE_COPY, 0, 48, 128, EXECUTE, *[0] * 7) + struct.pack("<5I", *code)
+    chip = machine.chips[0, 0]
+    chip.memory.write(APPLICATION_IMAGE, image.ljust(512, b"\0"))
+    machine.start(chip, 1, 17, 0)
+    for turns in (100, 200, 300):
+        machine.take_changes()
+        assert machine.advance(budget=100) is Outcome.BUDGET
+        assert machine.statistics()["slices"] == turns

@@ -1,0 +1,66 @@
+"""`spikeloop board`: wrong calls, the log, the configuration, the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ADDRESS = "127.0.77.2"
+COMMAND = [sys.executable, "-m", "spikeloop", "board"]
+
+
+def board(*arguments):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--version", "4"], "Version 4 was asked for"),
+        (["--version", "5", "--boards", "2"], "2 boards"),
+        (["--boards", "3"], "version 3 stands alone"),
+        (["--address", "127.0.0.1"], "127.0.0.1 cannot be used"),
+        (["--address", "8.8.8.8"], "cannot listen at 8.8.8.8"),
+        (["--drop-packets", "1"], "drop_packets is 1.0"),
+        (["--udp-loss", "-0.1"], "udp_loss is -0.1"),
+        (["--udp-delay", "nan"], "udp_delay_ms is nan"),
+        (["--pace", "0"], "The pace is 0.0"),
+        (["--dead-core", "a,b,c"], "--dead-core a,b,c cannot be read"),
+        (["--dead-core", "0,0,0"], "Core 0,0,0 cannot be dead"),
+        (["--dead-chip", "0,0"], "Chip 0,0 cannot be dead"),
+        (["--dead-chip", "7,7"], "There is no chip 7,7"),
+        (["--dead-link", "0,0,9"], "Link 9"),
+        (["--iobuf", "0;0;1"], "--iobuf 0;0;1 cannot be read"),
+    ],
+)
+def test_a_wrong_call_says_what_is_needed(arguments, said):
+    done = board("--address", ADDRESS, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_board_logs_events_and_ends_with_ctrl_c(tmp_path):
+    with subprocess.Popen(
+        [*COMMAND, "--address", ADDRESS, "--json", "--write-config", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            kinds = [json.loads(process.stdout.readline())["kind"] for _ in range(2)]
+            assert kinds == ["listening", "boot"]
+            assert f"machine_name = {ADDRESS}\n" in (tmp_path / "spynnaker.cfg").read_text()
+            second = board("--address", ADDRESS)
+            assert second.returncode == 1
+            assert "another board runs there" in " ".join(second.stderr.split())
+            iobuf = board("--address", ADDRESS, "--iobuf", "0,0,1")
+            assert (iobuf.returncode, iobuf.stdout) == (0, "")
+        finally:
+            os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+    (tmp_path / "spynnaker.cfg").write_text("[Machine]\nmachine_name = mine\n")
+    other = board("--address", ADDRESS, "--write-config", str(tmp_path))
+    assert other.returncode == 2
+    assert "it is left as it is" in " ".join(other.stderr.split())
+    assert board("--address", ADDRESS, "--iobuf", "0,0,1").returncode == 1
