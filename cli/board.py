@@ -162,15 +162,20 @@ def _translated(action: Callable[[], T]) -> T:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
-    if "_" in text.split(" ")[0]:  # the name of a setting
-        return text + ("" if text.endswith((".", "\n")) else ".")
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "\n")) else ".")
+    for name, option in _OPTIONS.items():
+        text = text.replace(name, option)
+    return f"The board: {text}" + ("" if text.endswith((".", "\n")) else ".")
+
+
+_OPTIONS = {"drop_packets": "--drop-packets", "udp_loss": "--udp-loss", "udp_delay_ms": "--udp-delay"}
 
 
 def _numbers(text: str, option: str, form: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if len(parts) != form.count(",") + 1 or not all(
-        part.strip().isascii() and part.strip().isdigit() for part in parts
+    if (
+        len(text) > 40
+        or len(parts) != form.count(",") + 1
+        or not all(part.strip().isascii() and part.strip().isdigit() for part in parts)
     ):
         raise InvalidInputError(f"{option} {text} cannot be read; it needs {form}, such as {'1,0,4'[: len(form)]}.")
     return tuple(int(part) for part in parts)
@@ -221,7 +226,7 @@ class _Display:
 
         details = event.details
         say(f"SpiNNaker board in software: {event.message}. Ctrl-C stops it.")
-        say("Give scripts this spynnaker.cfg (or: spikeloop board --write-config DIR):\n")
+        say("Give scripts this spynnaker.cfg (or: spikeloop board --write-config DIR):")
         for row in spynnaker_config(details["addresses"][0], details["version"]).strip().splitlines():
             say(f"    {row}")
         say("")

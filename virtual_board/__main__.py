@@ -35,13 +35,15 @@ def _answer(server: Server, request: dict[str, Any]) -> None:
     try:
         value = server.ask(lambda: server.answer(request))
     except Exception as error:  # the board lives on; whoever asked hears why
-        _print({"kind": "answer", "error": str(error)})
+        _print({"kind": "answer", "id": request.get("id"), "error": str(error)})
         return
-    _print({"kind": "answer", "value": value})
+    _print({"kind": "answer", "id": request.get("id"), "value": value})
 
 
 def _serve_requests(server: Server) -> None:
     for request in requests(iter(sys.stdin.readline, "")):
+        if request.get("ask") == "stop":
+            break
         _answer(server, request)
     server.stop()
 
@@ -51,8 +53,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
     try:
         server = Server(_settings(sys.argv[1] if len(sys.argv) > 1 else "{}"), lambda event: _print(event.as_json()))
-    except BoardError as error:
-        _print({"kind": "failed", "error": type(error).__name__, "message": str(error)})
+    except Exception as error:  # settings of any kind come here: whoever started this hears why
+        message = str(error) if isinstance(error, BoardError) else f"{type(error).__name__}: {error}"
+        _print({"kind": "failed", "error": type(error).__name__, "message": message})
         return 1
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     threading.Thread(target=_serve_requests, args=(server,), name="requests", daemon=True).start()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("boot", "listening", "client", "load", "state", "error", "signal", "tag", "run", "fault", "refused", "note")
+KINDS = ("boot", "listening", "client", "load", "state", "error", "signal", "tag", "refused")
 
 
 @dataclass(frozen=True)

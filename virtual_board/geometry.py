@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .errors import BoardSettingError
 from .layout import N_LINKS, P2P_NONE, P2P_SELF
@@ -40,12 +41,12 @@ class Geometry:
     ethernet_of: dict[Coordinates, Coordinates]
     neighbours: dict[Coordinates, tuple[Coordinates | None, ...]] = field(repr=False)
 
-    @property
+    @cached_property
     def chips(self) -> list[Coordinates]:
         """All chips, the root first."""
         return sorted(self.ethernet_of)
 
-    @property
+    @cached_property
     def ethernet_chips(self) -> list[Coordinates]:
         """The chips with a network connection, the root first."""
         return sorted(set(self.ethernet_of.values()))

@@ -56,7 +56,6 @@ P2P_NONE, P2P_SELF = 6, 7
 SDP_MESSAGE_SIZE = 292  # bytes of a message in memory: link, length, checksum, header, command, data, pad
 SDP_DATA_OFFSET = 8  # where the header starts
 SDP_HEADER = 8
-SCP_HEADER = 16  # command, sequence, three arguments
 SDP_MAX_DATA = 256
 N_SHARED_MESSAGES = 7
 

@@ -2,7 +2,7 @@
 
 machine = Machine(geometry(version=3))
 machine.boot()
-machine.start(chip, cores, app_id)      # runs the image at `APPLICATION_IMAGE`
+machine.start(chip, core, app_id, flags)   # runs the image at `APPLICATION_IMAGE`
 machine.advance(horizon)                # lets everything run
 """
 
@@ -22,7 +22,7 @@ from .faults import Faults
 from .geometry import Coordinates, Geometry
 from .layout import N_CORES, CoreState, Interrupt
 from .memory import page_aligned
-from .peripherals import bus
+from .peripherals import bus, router
 from .peripherals.lines import enqueue_at, raise_line_at
 from .scheduler import MODE_SVC, Outcome, advance
 from .state import BOARD, CHIP, CORE, NEVER, READY
@@ -86,6 +86,14 @@ class Machine:
             record["neighbours"] = [-1 if other is None else at.index(other) for other in others]
         self.count_instructions = False  # of cores that are started from now on: for measurements, slow
         self._watchdog = _Watchdog(self)
+
+    def warm_up(self) -> None:
+        """Compile what is compiled on its first call, or load it: ten seconds once, half a second later on."""
+        self.advance(0, 1)
+        chip = next(iter(self.chips.values()))
+        router.write_at(chip.record_address, 0, router.read_at(chip.record_address, 0))
+        raise_line_at(self._record_address(0), Interrupt.CPU)
+        enqueue_at(self._record_address(0))
 
     def boot(self) -> None:
         """Switch off and on: every core idle, memories clear, the clock at zero."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -24,6 +24,7 @@ from .host_config import spynnaker_config, write_config
 
 START_TIMEOUT_S = 120.0  # the first start on a machine compiles the hot path
 STOP_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
 _ERRORS = {"AddressInUseError": AddressInUseError, "BoardSettingError": BoardSettingError}
 
 
@@ -63,6 +64,7 @@ class VirtualBoard:
     ) -> None:
         self.version = version
         self.address = address
+        self.addresses: list[str] = []
         self.events: list[dict[str, Any]] = []
         faults = faults or Faults()
         self._settings = {
@@ -74,8 +76,10 @@ class VirtualBoard:
             "faults": {name: getattr(faults, name) for name in Faults.__dataclass_fields__},
         }
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._asked = 0
         self._news = threading.Condition()
+        self._ended = False
 
     def start(self) -> VirtualBoard:
         """Start the process, and wait until it listens."""
@@ -83,25 +87,34 @@ class VirtualBoard:
             raise BoardStartError("this board has been started already; make another VirtualBoard for another one")
         root = Path(__file__).resolve().parents[__package__.count(".") + 1]
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+        command = [sys.executable, "-m", __package__, json.dumps(self._settings)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __package__, json.dumps(self._settings)],
+            command,
+            start_new_session=True,  # Ctrl-C is for whoever started this
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path} if (root / __package__.split(".")[0]).is_dir() else None,
         )
         threading.Thread(target=self._listen, name="board-events", daemon=True).start()
-        first = self._await(lambda event: event["kind"] in ("listening", "failed"), START_TIMEOUT_S)
+        try:
+            first = self._await(lambda event: event["kind"] in ("listening", "failed"), START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
         if first is None or first["kind"] == "failed":
+            ended = self._ended
             self.stop()
             if first is None:
-                raise BoardStartError(
-                    f"the board's process did not listen within {START_TIMEOUT_S:.0f} s; start it by hand to see why: "
-                    f"{sys.executable} -m {__package__}"
+                how = (
+                    f"ended with code {self._process.returncode}"
+                    if ended
+                    else f"was silent for {START_TIMEOUT_S:.0f} s"
                 )
+                raise BoardStartError(f"the board's process {how}; start it by hand to see why: {shlex.join(command)}")
             raise _ERRORS.get(first["error"], BoardStartError)(first["message"])
         self.address = first["addresses"][0]
-        self.addresses: list[str] = first["addresses"]
+        self.addresses = first["addresses"]
         return self
 
     def __enter__(self) -> VirtualBoard:
@@ -119,15 +132,17 @@ class VirtualBoard:
             except ValueError:
                 continue
             if record.get("kind") == "answer":
-                self._answers.put(record)
+                with self._news:
+                    self._answers[record["id"]] = record
+                    self._news.notify_all()
                 continue
             with self._news:
                 self.events.append(record)
                 self._news.notify_all()
         with self._news:
             self.events.append({"kind": "ended", "message": "the board's process has ended"})
+            self._ended = True
             self._news.notify_all()
-        self._answers.put({"kind": "answer", "ended": True})
 
     def _await(self, wanted: Any, timeout_s: float) -> dict[str, Any] | None:
         """The first event that is wanted; None when the time is over or the process has ended."""
@@ -153,15 +168,23 @@ class VirtualBoard:
         )
 
     def _ask(self, question: str, **arguments: Any) -> Any:
-        if self._process is None or self._process.poll() is not None or self._process.stdin is None:
+        process = self._process
+        if process is None or process.stdin is None or self._ended:
             raise BoardStartError("the board does not run; use it inside of `with VirtualBoard() as board:`")
-        self._process.stdin.write(json.dumps({"ask": question, **arguments}) + "\n")
-        self._process.stdin.flush()
-        answer = self._answers.get(timeout=30)
+        with self._news:
+            self._asked += 1
+            number = self._asked
+            try:
+                process.stdin.write(json.dumps({"ask": question, "id": number, **arguments}) + "\n")
+                process.stdin.flush()
+            except (OSError, ValueError) as error:
+                raise BoardStartError(f"the board's process has ended: {error}") from error
+            self._news.wait_for(lambda: number in self._answers or self._ended, ANSWER_TIMEOUT_S)
+            answer = self._answers.pop(number, None)
+        if answer is None:
+            raise BoardStartError("the board's process has ended" if self._ended else "the board does not answer")
         if "error" in answer:
             raise BoardSettingError(answer["error"])
-        if answer.get("ended"):
-            raise BoardStartError("the board's process has ended")
         return answer["value"]
 
     def iobuf(self, x: int, y: int, core: int) -> str:
@@ -192,6 +215,7 @@ class VirtualBoard:
             return
         if process.stdin is not None and not process.stdin.closed:
             with contextlib.suppress(OSError):  # it has ended by itself
+                process.stdin.write(json.dumps({"ask": "stop", "id": 0}) + "\n")  # a fork may hold the other end open
                 process.stdin.close()
         try:
             process.wait(STOP_TIMEOUT_S)

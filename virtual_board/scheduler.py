@@ -77,7 +77,7 @@ class Vector(IntEnum):
     FIQ = 0x1C
 
 
-MODE_FIQ, MODE_IRQ, MODE_SVC, MODE_SYSTEM, MODE_USER = 0x11, 0x12, 0x13, 0x1F, 0x10
+MODE_FIQ, MODE_SVC, MODE_SYSTEM, MODE_USER = 0x11, 0x13, 0x1F, 0x10
 IRQ_MASKED, FIQ_MASKED = 0x80, 0x40
 READ_FAULTS = (6, 7, 12, 13, 15, 16)  # of Unicorn: reads and writes of memory that is not there or not aligned
 FETCH_FAULTS = (8, 14, 17)

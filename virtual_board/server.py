@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import selectors
 import socket
 import threading
@@ -32,6 +33,7 @@ CATCH_UP_S = 0.02  # how far a paced board may hurry after it has fallen behind
 RECEIVE_BUFFER = 4 << 20
 DATAGRAMS_AT_ONCE = 64
 HOUSEKEEPING_S = 0.1
+LAST_ADDRESS = 254
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,25 @@ class Settings:
             raise BoardSettingError(
                 f"the pace is {self.pace}; it is more than 0 and at most 1000 (1: real time), or none at all"
             )
+        _check_address(self.address, self.boards)
+
+
+def _check_address(text: str, boards: int) -> None:
+    """Whether boards can listen there: on loopback addresses, for the protocol knows no authentication."""
+    if text == "auto":
+        return
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise BoardSettingError(
+            f"a board was to listen at {text!r}; give an address of this machine alone, such as 127.0.0.2, or 'auto'"
+        )
+    if text == "127.0.0.1":
+        raise BoardSettingError("127.0.0.1 cannot be used: the host tools take it for no board at all; use 127.0.0.2")
+    if int(text.rpartition(".")[2]) + boards - 1 > LAST_ADDRESS:
+        raise BoardSettingError(f"{boards} boards from {text} would go past .{LAST_ADDRESS}; start lower")
 
 
 class Server:
@@ -99,7 +120,9 @@ class Server:
 
     def _open_sockets(self) -> None:
         first = self.settings.address
-        candidates = [f"127.0.0.{i}" for i in range(2, 250)] if first == "auto" else [first]
+        candidates = (
+            [f"127.0.0.{i}" for i in range(2, LAST_ADDRESS - self.settings.boards)] if first == "auto" else [first]
+        )
         for candidate in candidates:
             try:
                 self.addresses = self._bind_all(candidate)
@@ -122,8 +145,6 @@ class Server:
 
     def _bind_all(self, first: str) -> dict[Coordinates, str]:
         prefix, _, last = first.rpartition(".")
-        if first.startswith("127.0.0.1") and first == "127.0.0.1":
-            raise BoardSettingError("127.0.0.1 cannot be used: the host tools take it for no board at all")
         addresses = {}
         for number, at in enumerate(self.machine.geometry.ethernet_chips):
             address = first if number == 0 else f"{prefix}.{int(last) + number}"
@@ -170,6 +191,7 @@ class Server:
 
     def serve(self) -> None:
         """Be a board, until `stop`."""
+        self.machine.warm_up()
         self._tell_listening()
         if not self.settings.cold:
             self._boot()

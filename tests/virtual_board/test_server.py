@@ -94,7 +94,7 @@ def test_an_address_in_use(board):
         ({"pace": 0}, "the pace is 0; it is more than 0"),
         ({"pace": float("nan")}, "the pace is nan"),
         ({"address": "127.0.0.1"}, "127.0.0.1 cannot be used"),
-        ({"address": "192.0.2.1"}, "cannot listen at 192.0.2.1"),
+        ({"address": "192.0.2.1"}, "listen at .192.0.2.1"),
     ],
 )
 def test_boards_that_cannot_be(options, message):

@@ -209,15 +209,6 @@ _CHIP_BYTES = CHIP.itemsize
 
 
 @jit
-def set_entry(chip: Any, entry: Any, key: Any, mask: Any, route: Any) -> Any:
-    """Fill one multicast entry; the route names physical cores."""
-    chip.keys[entry] = key
-    chip.masks[entry] = mask
-    chip.routes[entry] = route
-    _update_used(chip)
-
-
-@jit
 def _update_used(chip: Any) -> Any:
     used = N_ROUTES
     while used > 0 and chip.routes[used - 1] & UNUSED_ROUTE:

@@ -21,8 +21,6 @@ from ..layout import (
 )
 from ..machine import Machine
 
-WAIT_FOR_START = 1  # of the flags an application is started with
-
 
 class Signal(IntEnum):
     """What the host can tell an application (``sark.h``, ``signal_e``)."""

@@ -9,10 +9,10 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from ..errors import BoardError
+from ..errors import BoardError, BoardSettingError
 from ..firmware_log import expand
-from ..layout import SDP_MAX_DATA, SYSRAM_BASE, VCPU, VCPU_IOBUF, VCPU_SIZE
-from .messages import ETHERNET_PORT, REPLY_EXPECTED, ROOT, Message, Result, command_of
+from ..layout import N_CORES, SDP_MAX_DATA, SYSRAM_BASE, VCPU, VCPU_IOBUF, VCPU_SIZE
+from .messages import ETHERNET_PORT, REPLY_EXPECTED, ROOT, Message, MessageError, Result, command_of
 
 PORT = 17893
 TIMEOUT_S = 0.5
@@ -67,9 +67,13 @@ class Client:
                     code, sequence = command_of(answer.body)
                     if sequence == self._sequence:
                         if code != Result.OK:
-                            raise RefusedError(f"the board at {self.address} answers 0x{code:02x} to command {command}")
+                            where = "" if chip is None else f" for chip {chip[0]},{chip[1]}"
+                            raise RefusedError(
+                                f"the board at {self.address} answers 0x{code:02x} to command {command}{where}; "
+                                "is there such a chip and core?"
+                            )
                         return answer.body[4:]
-            except OSError:
+            except (OSError, MessageError):
                 continue  # nobody there yet, or the answer was lost
         raise NoAnswerError(f"no board answers at {self.address}; start one with `spikeloop board`, or say --address")
 
@@ -85,7 +89,17 @@ class Client:
         return b"".join(parts)
 
     def iobuf(self, x: int, y: int, core: int) -> str:
-        """What the firmware on a core has printed."""
+        """What the firmware on a core has printed.
+
+        Raises
+        ------
+        BoardSettingError
+            There can be no such core.
+        """
+        if not (0 <= x < 255 and 0 <= y < 255 and 0 <= core < N_CORES):
+            raise BoardSettingError(
+                f"there is no core {x},{y},{core}: chips are within 0 to 254, cores 0 to {N_CORES - 1}"
+            )
         block = SYSRAM_BASE + VCPU + core * VCPU_SIZE
         (address,) = struct.unpack("<I", self.read((x, y), block + VCPU_IOBUF, 4))
         text = b""

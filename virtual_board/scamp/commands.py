@@ -17,13 +17,12 @@ from ..layout import APPLICATION_IMAGE, IMAGE_SIZE, N_CORES, N_LINKS, N_ROUTES, 
 from . import applications
 from .applications import Signal
 from .messages import ROOT, Request, Result, chip_word
-from .tags import ANY, ENTRY_SIZE, FIXED, POOL, Flag, Tag
+from .tags import ENTRY_SIZE, FIXED, POOL, Flag, Tag
 
 if TYPE_CHECKING:
     from .monitor import Monitor
 
 BUILD_TIME = 0x5F000000  # the word that the version command calls the time of the build
-WORDS = 2  # the access type that reads and writes words
 _NN_SIGNAL = 5  # the neighbour packet that carries a signal
 
 
@@ -36,7 +35,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure of ours
 
 
 def version(monitor: Monitor, chip: Chip, request: Request) -> bytes:
-    """Who answers: chip and core, and the version of the software (the version field says: see the text)."""
+    """Who answers: chip and core, and the version of the software (the number is in the text)."""
     number = ".".join(str(part) for part in SOFTWARE_VERSION)
     numbers = struct.pack("<III", chip_word(chip.at) << 16, ROOT << 16 | SDP_MAX_DATA, BUILD_TIME)
     return numbers + b"SC&MP/SpiNNaker\0" + number.encode() + b"\0"
@@ -225,7 +224,7 @@ def ip_tag(monitor: Monitor, chip: Chip, request: Request) -> bytes:
     if operation > 4 or (number >= FIXED + POOL and operation not in (0, 4)):
         raise Refused(Result.ARGUMENT, f"tag {number}, operation {operation}: there are 16 tags and operations 0 to 4")
     if operation in (0, 1):
-        number = table.free() if operation == 0 or number == ANY else number
+        number = table.free() if operation == 0 else number
         table.set(number, _tag(request, monitor.now()))
         monitor.tag_set(chip, number)
         return struct.pack("<I", number)

@@ -1,6 +1,6 @@
 """The monitor of the whole machine: takes messages, answers commands, passes messages to cores and to the network.
 
-Sans I/O: `receive` and `pump` return datagrams to send; sockets and clocks are outside.
+Sans I/O: `receive` and `take` return datagrams to send; sockets and clocks are outside.
 """
 
 from __future__ import annotations
