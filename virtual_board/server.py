@@ -57,9 +57,9 @@ class Settings:
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
-        if self.pace is not None and not 0 < self.pace <= 1000:
+        if self.pace is not None and not 0.001 <= self.pace <= 1000:
             raise BoardSettingError(
-                f"the pace is {self.pace}; it is more than 0 and at most 1000 (1: real time), or none at all"
+                f"the pace is {self.pace}; it is between 0.001 and 1000 (1: real time), or none at all"
             )
         _check_address(self.address, self.boards)
 
@@ -235,7 +235,8 @@ class Server:
                 raise BoardSettingError(f"there is no core {request['x']},{request['y']},{request['core']}")
             return expand(chip.iobuf(request["core"]))
         if what == "statistics":
-            return self.machine.statistics()
+            lost = {f"datagrams_lost_{direction}": number for direction, number in self._link.lost.items()}
+            return {**self.machine.statistics(), **lost, "refused": self.monitor.refused}
         if what == "cores":
             return self.monitor.running_cores()
         raise BoardSettingError(f"{what!r} is no question; ask for iobuf, statistics or cores")

@@ -28,6 +28,7 @@ def board(*arguments):
         (["--udp-loss", "-0.1"], "--udp-loss is -0.1"),
         (["--udp-delay", "nan"], "--udp-delay is nan"),
         (["--pace", "0"], "the pace is 0.0"),
+        (["--pace", "1e-300"], "between 0.001 and 1000"),
         (["--dead-core", "a,b,c"], "--dead-core a,b,c cannot be read"),
         (["--dead-core", "0,0,0"], "core 0,0,0 cannot be dead"),
         (["--dead-chip", "0,0"], "chip 0,0 cannot be dead"),

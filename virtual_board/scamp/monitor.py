@@ -23,6 +23,8 @@ from ..layout import (
     RUN_TIME_ERRORS,
     SDRAM_BASE,
     SDRAM_SIZE,
+    SV_SHARED_COUNT,
+    SV_SHARED_FREE,
     SYSRAM_BASE,
     SYSRAM_HEAP,
     SYSRAM_SIZE,
@@ -306,11 +308,12 @@ class Monitor:
 
     def _hand_over(self, chip: Chip, core: int, message: Message) -> bool:
         memory = chip.memory
-        buffer = memory.word(SYSTEM_VARIABLE_BASE + 0x68)
+        buffer = memory.word(SYSTEM_VARIABLE_BASE + SV_SHARED_FREE)
         if not buffer:
             return False
-        memory.set_word(SYSTEM_VARIABLE_BASE + 0x68, memory.word(buffer))
-        memory.set_half(SYSTEM_VARIABLE_BASE + 0x6C, memory.half(SYSTEM_VARIABLE_BASE + 0x6C) + 1)
+        memory.set_word(SYSTEM_VARIABLE_BASE + SV_SHARED_FREE, memory.word(buffer))
+        in_use = SYSTEM_VARIABLE_BASE + SV_SHARED_COUNT
+        memory.set_half(in_use, memory.half(in_use) + 1)
         memory.write(buffer, message.to_memory())
         applications.post(self.machine, chip, core, Mailbox.MESSAGE, buffer)
         return True
