@@ -91,7 +91,7 @@ def test_an_address_in_use(board):
     [
         ({"version": 4}, "version 4 was asked for"),
         ({"boards": 3}, "version 3 stands alone"),
-        ({"pace": 0}, "the pace is 0; it is more than 0"),
+        ({"pace": 0}, "the pace is 0; it is between 0.001 and 1000"),
         ({"pace": float("nan")}, "the pace is nan"),
         ({"address": "127.0.0.1"}, "127.0.0.1 cannot be used"),
         ({"address": "192.0.2.1"}, "listen at .192.0.2.1"),
