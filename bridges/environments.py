@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -34,12 +35,14 @@ class GymnasiumEnvironment:
     def __init__(self, name: str, *, n_inputs: int, n_actions: int, **options: Any) -> None:
         self.name = name
         self._n_inputs = n_inputs
-        self._env = _make(name, options)
+        self._env = make(name, **options)
         try:
-            self._first_action = _check(name, self._env, n_inputs, n_actions)
+            found = spaces(name, self._env)
+            _check(name, found, n_inputs, n_actions)
         except BaseException:
             self._env.close()
             raise
+        self._first_action = found.first_action
 
     def reset(self, *, seed: int | None = None) -> tuple[FloatArray, dict[str, Any]]:
         """Begin an episode."""
@@ -81,7 +84,37 @@ class GymnasiumEnvironment:
         self.close()
 
 
-def _make(name: str, options: dict[str, Any]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """What an environment observes and can do.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of an observation.
+    n_actions : int
+    first_action : int
+        The number by which the environment knows the first action.
+    """
+
+    shape: tuple[int, ...]
+    n_actions: int
+    first_action: int
+
+    @property
+    def n_inputs(self) -> int:
+        """Values of an observation."""
+        return int(np.prod(self.shape))
+
+
+def make(name: str, **options: Any) -> Any:
+    """The Gymnasium environment called `name`; `options` are those of ``gymnasium.make``.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If there is none, or it cannot be made.
+    """
     import gymnasium
 
     try:
@@ -93,8 +126,14 @@ def _make(name: str, options: dict[str, Any]) -> Any:
         raise EnvironmentMismatchError(f"Gymnasium cannot make environment '{name}': {text}") from error
 
 
-def _check(name: str, env: Any, n_inputs: int, n_actions: int) -> int:
-    """The number of the environment's first action, if the network fits."""
+def spaces(name: str, env: Any) -> Spaces:
+    """What `env`, called `name`, observes and can do.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If its actions are not discrete, or it observes anything but an array.
+    """
     from gymnasium.spaces import Box, Discrete
 
     actions, observations = env.action_space, env.observation_space
@@ -103,19 +142,22 @@ def _check(name: str, env: Any, n_inputs: int, n_actions: int) -> int:
             f"Environment '{name}' has the action space {actions}; a spiking agent chooses one of several actions, so "
             "it needs a Discrete one: wrap the environment, or choose another."
         )
-    if actions.n != n_actions:
-        raise EnvironmentMismatchError(
-            f"Environment '{name}' has {actions.n} actions, the network decides between {n_actions}: "
-            "use the environment it was trained for."
-        )
     if not isinstance(observations, Box):
         raise EnvironmentMismatchError(
             f"Environment '{name}' has the observation space {observations}; a Box of numbers is needed: wrap it."
         )
-    size = int(np.prod(observations.shape))
-    if size != n_inputs:
+    return Spaces(observations.shape, int(actions.n), int(actions.start))
+
+
+def _check(name: str, found: Spaces, n_inputs: int, n_actions: int) -> None:
+    """Refuse an environment that the network does not fit."""
+    if found.n_actions != n_actions:
         raise EnvironmentMismatchError(
-            f"Environment '{name}' observes {size} values (shape {observations.shape}), the network reads {n_inputs}: "
+            f"Environment '{name}' has {found.n_actions} actions, the network decides between {n_actions}: "
             "use the environment it was trained for."
         )
-    return int(actions.start)
+    if found.n_inputs != n_inputs:
+        raise EnvironmentMismatchError(
+            f"Environment '{name}' observes {found.n_inputs} values (shape {found.shape}), the network reads "
+            f"{n_inputs}: use the environment it was trained for."
+        )

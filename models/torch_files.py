@@ -66,13 +66,12 @@ def import_torch(
     if kind not in IMPORT_KINDS:
         raise InvalidInputError(f"Kind '{kind}' was given; it must be one of {', '.join(IMPORT_KINDS)}.")
     path = Path(path)
-    data = file.read(path)
-    content = _load(data, path)
+    content, sha256 = load_torch(path)
     found = "mlp" if isinstance(content, Mapping) else "dsqn"
     if kind != "auto" and (kind == "mlp") != (found == "mlp"):
         holds = "a state_dict" if found == "mlp" else "a list or tuple of weights"
         raise NetworkFileError(f"{path} holds {holds}, which is not of kind '{kind}': {IMPORT_KINDS[kind]}.")
-    pairs = _linear_stack(content, path) if isinstance(content, Mapping) else _spiking_layers(content, path)
+    pairs = linear_stack(content, path) if isinstance(content, Mapping) else _spiking_layers(content, path)
     encoder = encoder or Encoder(constant_one=constant_one)
     if constant_one and not encoder.constant_one:
         raise InvalidInputError("constant_one was given together with an encoder that has none; give one of them.")
@@ -88,7 +87,7 @@ def import_torch(
             name=name or path.stem,
             provenance={
                 "imported_from": path.name,
-                "sha256": hashlib.sha256(data).hexdigest(),
+                "sha256": sha256,
                 "kind": found if kind == "auto" else kind,
             },
         )
@@ -99,6 +98,18 @@ def import_torch(
 def is_torch_file(data: bytes) -> bool:
     """Whether the bytes begin as what torch.save writes: its zip container, or its older bare pickle."""
     return data[:4] == b"PK\x03\x04" or data[:1] == b"\x80"
+
+
+def load_torch(path: Path) -> tuple[Any, str]:
+    """What torch.save wrote, read without unpickling, and the file's SHA-256 (hex).
+
+    Raises
+    ------
+    NetworkFileError
+        If the file cannot be read, is nothing that torch.save wrote, or holds more than arrays and plain values.
+    """
+    data = file.read(path)
+    return _load(data, path), hashlib.sha256(data).hexdigest()
 
 
 def _load(data: bytes, path: Path) -> Any:
@@ -142,7 +153,7 @@ def _spiking_layers(content: Any, path: Path) -> list[tuple[Any, Any]]:
     return [(_array(w, path), None if b is None else _array(b, path)) for w, b in pairs]
 
 
-def _linear_stack(state: Mapping[Any, Any], path: Path) -> list[tuple[Any, Any]]:
+def linear_stack(state: Mapping[Any, Any], path: Path) -> list[tuple[Any, Any]]:
     """A state_dict of Linear layers (weights [n_out, n_in]), ordered by the numbers in their names."""
     names = [str(key).removesuffix(".weight") for key in state if str(key).endswith(".weight")]
     known = {f"{name}{part}" for name in names for part in (".weight", ".bias")}

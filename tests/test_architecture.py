@@ -11,9 +11,9 @@ import spikeloop
 ROOT = Path(spikeloop.__file__).resolve().parent
 CHAIN = ["models", "hardware_profiles", "deploy", "runtime", "bridges", "cli"]
 MAY_IMPORT = {folder: set(CHAIN[: index + 1]) for index, folder in enumerate(CHAIN)}
-MAY_IMPORT["training"] = {"training", "models", "hardware_profiles", "deploy", "runtime"}
+MAY_IMPORT["training"] = {"training", "models", "hardware_profiles", "deploy", "runtime", "bridges"}
 MAY_IMPORT["virtual_board"] = {"virtual_board"}
-MAY_IMPORT["cli"].add("virtual_board")
+MAY_IMPORT["cli"] |= {"virtual_board", "training"}  # training only when a command asks for it: it brings torch
 EVERYWHERE = {"errors", ""}  # the error tree, and the package itself for its version
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 LONGEST = 400

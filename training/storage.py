@@ -1,0 +1,31 @@
+"""Files that are never half written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import TargetError
+
+
+def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file by `write` beside its place, then put it there in one step.
+
+    Raises
+    ------
+    TargetError
+        If it cannot be written, such as on a full disk; what was there before stays.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise TargetError(f"Cannot write {path}: {reason}. What was there before is kept.") from None
