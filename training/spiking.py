@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +14,8 @@ from ..models.decoders import Decoder
 from ..models.encoders import Encoder
 from ..models.network import Dense, Network, Neuron
 from ..models.stimulus import FloatArray
-
-
-class SuperSpike(torch.autograd.Function):
-    """A spike where the distance to the threshold is above 0; its derivative is replaced by a smooth one.
-
-    The surrogate derivative is ``1 / (scale*|distance| + 1)**2``.
-
-    References
-    ----------
-    Zenke and Ganguli, "SuperSpike: Supervised learning in multilayer spiking neural networks", Neural Computation
-    30(6), 2018, section 2.2.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, distance: Tensor, scale: float, compare: Literal[">", ">="]) -> Tensor:
-        """Spikes, as 0 and 1 of the potentials' type; `compare` says whether a distance of 0 fires."""
-        ctx.save_for_backward(distance)
-        ctx.scale = scale
-        return (distance > 0 if compare == ">" else distance >= 0).to(distance.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient with respect to the distance, by the surrogate derivative."""
-        (distance,) = ctx.saved_tensors
-        return gradients[0] / (ctx.scale * distance.abs() + 1.0) ** 2, None, None
+from .fused import window
+from .surrogate import Spike, SurrogateKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +48,8 @@ class SpikingStack(nn.Module):
     neuron : Neuron
     surrogate_scale : float > 0
         Steepness of the surrogate derivative: the larger, the narrower around the threshold.
+    surrogate : str
+        One of `spikeloop.training.surrogate.KINDS`.
     delays : sequence of int, optional
         One per layer, in steps; 1 unless given.
     decoder : Decoder, optional
@@ -89,6 +67,7 @@ class SpikingStack(nn.Module):
         neuron: Neuron,
         *,
         surrogate_scale: float = 10.0,
+        surrogate: SurrogateKind = "superspike",
         delays: Sequence[int] | None = None,
         decoder: Decoder | None = None,
         generator: torch.Generator | None = None,
@@ -100,6 +79,7 @@ class SpikingStack(nn.Module):
         self.steps = steps
         self.neuron = neuron
         self.surrogate_scale = surrogate_scale
+        self.surrogate = surrogate
         self.decoder = decoder or Decoder()
         self.delays = tuple(delays or [1] * (len(sizes) - 1))
         shapes = list(pairwise(sizes))
@@ -144,6 +124,17 @@ class SpikingStack(nn.Module):
 
     def forward(self, currents: Tensor, spikes: Tensor | None = None) -> Tensor:
         """The last layer's potentials [n, n_out] after the window; see `unroll` for the arguments."""
+        if spikes is None and self.decoder.kind == "potential":
+            return window(
+                currents @ self.weights[0] + self.biases[0],
+                list(self.weights)[1:],
+                list(self.biases)[1:],
+                steps=self.steps,
+                neuron=self.neuron,
+                surrogate=self.surrogate,
+                scale=self.surrogate_scale,
+                delays=self.delays[1:],
+            )
         *_, (_, potentials) = self.unroll(currents, spikes)
         return potentials[-1]
 
@@ -193,7 +184,8 @@ class SpikingStack(nn.Module):
             yield fired, mem
 
     def _fire(self, distance: Tensor) -> Tensor:
-        spikes: Tensor = SuperSpike.apply(distance, self.surrogate_scale, self.neuron.compare)  # type: ignore[no-untyped-call]
+        neuron = self.neuron
+        spikes: Tensor = Spike.apply(distance, self.surrogate, self.surrogate_scale, neuron.compare)  # type: ignore[no-untyped-call]
         return spikes
 
     def _reset(self, potential: Tensor, fired: Tensor) -> Tensor:

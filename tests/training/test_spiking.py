@@ -12,7 +12,8 @@ from spikeloop.deploy.backend import Recording  # noqa: E402
 from spikeloop.deploy.reference import ReferenceSession  # noqa: E402
 from spikeloop.errors import InvalidInputError  # noqa: E402
 from spikeloop.models import Decoder, Dense, Encoder, Network, Neuron, Stimulus, load  # noqa: E402
-from spikeloop.training.spiking import SpikingStack, SuperSpike, fold_standardisation  # noqa: E402
+from spikeloop.training.spiking import SpikingStack, fold_standardisation  # noqa: E402
+from spikeloop.training.surrogate import KINDS, Spike  # noqa: E402
 
 STEPS = 40
 SIZES = (5, 12, 9, 3)
@@ -92,7 +93,7 @@ def test_potential_equal_to_the_threshold():
 
 def test_surrogate_derivative():
     distance = torch.tensor([-1.0, -0.1, 0.0, 0.1, 2.0], dtype=torch.float64, requires_grad=True)
-    spikes = SuperSpike.apply(distance, 10.0, ">")
+    spikes = Spike.apply(distance, "superspike", 10.0, ">")
     spikes.sum().backward()
     assert spikes.tolist() == [0, 0, 0, 1, 1]
     np.testing.assert_allclose(distance.grad, [1 / 121, 1 / 4, 1.0, 1 / 4, 1 / 441])
@@ -167,3 +168,28 @@ def test_bundled_agent_acts_the_same_in_torch(name):
         actual = SpikingStack.from_network(network)(torch.from_numpy(observations)).numpy()
     np.testing.assert_array_equal(actual.argmax(axis=1), expected.argmax(axis=1))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("surrogate", KINDS)
+@pytest.mark.parametrize("sizes", [(3, 2), (4, 6, 3), (2, 5, 4, 3)])
+@pytest.mark.parametrize(
+    "neuron",
+    [Neuron(), Neuron(reset="zero", membrane_decay=0.9, synapse_decay=0.3, threshold=0.7, compare=">=")],
+    ids=["subtract", "zero, leaky"],
+)
+def test_the_compiled_window_has_the_potentials_and_the_gradient_of_the_unrolled_one(surrogate, sizes, neuron):
+    generator = torch.Generator().manual_seed(len(sizes))
+    delays = [1, 3, 2][: len(sizes) - 1]
+    options = {"surrogate": surrogate, "surrogate_scale": 3.0, "delays": delays, "generator": generator}
+    stack = SpikingStack(sizes, 9, neuron, **options)
+    currents = torch.randn(7, sizes[0], generator=generator, dtype=torch.float64).requires_grad_()
+    weighting = torch.randn(7, sizes[-1], generator=generator, dtype=torch.float64)
+
+    def gradients(potentials):
+        return torch.autograd.grad((potentials * weighting).sum(), [currents, *stack.parameters()])
+
+    fast, slow = stack(currents), list(stack.unroll(currents))[-1][1][-1]
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-13)
+    for one, other in zip(gradients(fast), gradients(slow), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+        assert len(sizes) == 2 or one.abs().max() > 0
