@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EnvironmentMismatchError, TargetError
+from ..errors import EnvironmentMismatchError, SpikeloopError, TargetError
 from ..models.stimulus import FloatArray
 
 
@@ -20,9 +20,13 @@ class GymnasiumEnvironment:
     Parameters
     ----------
     name : str
-        As ``gymnasium.make`` takes it; ``module:Name-v0`` imports the module first.
-    n_inputs, n_actions : int
-        What the network reads and decides between.
+        As `make` takes it.
+    n_inputs, n_actions : int, optional
+        What the network reads and decides between; any number where it is not given.
+
+    Attributes
+    ----------
+    spaces : Spaces
 
     Raises
     ------
@@ -32,17 +36,17 @@ class GymnasiumEnvironment:
         By `reset` and `step`, if the environment fails.
     """
 
-    def __init__(self, name: str, *, n_inputs: int, n_actions: int, **options: Any) -> None:
+    def __init__(self, name: str, *, n_inputs: int | None = None, n_actions: int | None = None, **options: Any) -> None:
         self.name = name
-        self._n_inputs = n_inputs
         self._env = make(name, **options)
         try:
-            found = spaces(name, self._env)
-            _check(name, found, n_inputs, n_actions)
+            self.spaces = spaces(name, self._env)
+            check_fits(name, self.spaces, n_inputs, n_actions)
         except BaseException:
             self._env.close()
             raise
-        self._first_action = found.first_action
+        self._n_inputs = self.spaces.n_inputs
+        self._first_action = self.spaces.first_action
 
     def reset(self, *, seed: int | None = None) -> tuple[FloatArray, dict[str, Any]]:
         """Begin an episode."""
@@ -95,11 +99,14 @@ class Spaces:
     n_actions : int
     first_action : int
         The number by which the environment knows the first action.
+    dtype : dtype
+        Of an observation's values.
     """
 
     shape: tuple[int, ...]
     n_actions: int
     first_action: int
+    dtype: np.dtype[Any]
 
     @property
     def n_inputs(self) -> int:
@@ -108,17 +115,28 @@ class Spaces:
 
 
 def make(name: str, **options: Any) -> Any:
-    """The Gymnasium environment called `name`; `options` are those of ``gymnasium.make``.
+    """The environment called `name`; `options` are those of ``gymnasium.make``.
+
+    `name` is one of Gymnasium's, or of an installed package's; ``module:Name-v0`` imports the module first. Those that
+    begin with ``spikeloop/`` are ours (see `atari`), and become known to Gymnasium here.
 
     Raises
     ------
     EnvironmentMismatchError
         If there is none, or it cannot be made.
+    MissingPackageError
+        If one of ours needs a package that is not installed.
     """
     import gymnasium
 
+    if name.startswith("spikeloop/"):
+        from . import atari
+
+        atari.register()
     try:
         return gymnasium.make(name, **options)
+    except SpikeloopError:
+        raise
     except gymnasium.error.DependencyNotInstalled as error:
         raise EnvironmentMismatchError(f"Environment '{name}' needs a package that is missing: {error}") from None
     except Exception as error:  # Gymnasium's own, and whatever the environment's code raises
@@ -146,17 +164,17 @@ def spaces(name: str, env: Any) -> Spaces:
         raise EnvironmentMismatchError(
             f"Environment '{name}' has the observation space {observations}; a Box of numbers is needed: wrap it."
         )
-    return Spaces(observations.shape, int(actions.n), int(actions.start))
+    return Spaces(observations.shape, int(actions.n), int(actions.start), np.dtype(observations.dtype))
 
 
-def _check(name: str, found: Spaces, n_inputs: int, n_actions: int) -> None:
+def check_fits(name: str, found: Spaces, n_inputs: int | None, n_actions: int | None) -> None:
     """Refuse an environment that the network does not fit."""
-    if found.n_actions != n_actions:
+    if n_actions is not None and found.n_actions != n_actions:
         raise EnvironmentMismatchError(
             f"Environment '{name}' has {found.n_actions} actions, the network decides between {n_actions}: "
             "use the environment it was trained for."
         )
-    if found.n_inputs != n_inputs:
+    if n_inputs is not None and found.n_inputs != n_inputs:
         raise EnvironmentMismatchError(
             f"Environment '{name}' observes {found.n_inputs} values (shape {found.shape}), the network reads "
             f"{n_inputs}: use the environment it was trained for."

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
 from ..bridges.client import RemoteAgent
 from ..bridges.environments import GymnasiumEnvironment
 from ..bridges.host import Host
 from ..bridges.host_process import HostProcess
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import plan as plan_deployment
+from ..deploy.twin import trained_for
 from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
 from ..runtime.fidelity import check as check_fidelity
-from ..runtime.fidelity import load_observations
+from ..runtime.fidelity import compared_with, launch_expected, load_observations
 from ..runtime.loop import EpisodeResult, run_episodes
 from ..runtime.pacing import MissPolicy, Pace
 from ..runtime.trace import TraceWriter
@@ -45,7 +43,7 @@ from .options import (
     TraceOption,
 )
 from .output import emit, facts, line, progress, say
-from .summary import print_summary, summarised
+from .summary import print_summary, summarised, versions
 
 MAX_PACE = 1e6
 
@@ -78,7 +76,8 @@ def run(
     """Run an agent live in an environment, over the bridge, and compare each decision with the reference."""
     network = load(agent)
     settings = parse_settings(set_ or [])
-    deployment = _planned(network, load_profile(on, settings))
+    profile = load_profile(on, settings)
+    deployment = _planned(network, profile)
     _check_pace(pace)
     _check_spikes(spikes, trace)
     miss = _miss_policy(on_miss, network.n_outputs)
@@ -105,13 +104,16 @@ def run(
             "seed": seed,
             "mode": "lock-step" if pace is None else f"paced x {pace:g}",
             "bridge": not in_process,
+            "compared_with": compared_with(network, profile),
         }
         _run_and_report(
             environment,
             decider,
             facts_of_run,
-            meta={"network": _network_meta(network), "settings": deployment.profile.model_dump()},
-            reference=stack.enter_context(launch(network, "reference", seed=seed)),
+            meta={"network": _network_meta(network), "settings": profile.model_dump()},
+            reference=stack.enter_context(
+                launch_expected(network, profile, compared_with(network, profile), seed=seed)
+            ),
             episodes=episodes,
             seed=seed,
             trace=trace,
@@ -223,16 +225,32 @@ def check(
         float | None,
         typer.Option("--require", min=0.0, max=100.0, help="Exit with 1 if the agreement (in %) is below."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="WHAT",
+            help="'reference': the network's own dynamics; 'twin': the profile's, in software. Default: the twin, for "
+            "an agent trained for this profile, else the reference.",
+        ),
+    ] = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare a deployed agent with the reference, on given observations: action agreement and |dV|."""
+    """Compare a deployed agent with what it was trained as, on given observations: action agreement and |dV|."""
     network = load(agent)
     profile = load_profile(on, parse_settings(set_ or []))
     _planned(network, profile)
     states = load_observations(observations)
     with progress(f"{network.name} on {profile.name}", len(states), unit="observations") as update:
-        report = check_fidelity(network, profile, states, seed=seed, on_progress=update)
+        report = check_fidelity(
+            network,
+            profile,
+            states,
+            seed=seed,
+            against=against,  # type: ignore[arg-type]  # checked there
+            on_progress=update,
+        )
     if json:
         emit(report.as_dict())
     else:
@@ -240,6 +258,7 @@ def check(
         facts(
             f"{report.network} on {report.profile}, {report.observations} observations",
             [
+                ("compared with", _shadow(report.against, network, profile)),
                 (
                     "action agreement",
                     f"{100 * report.agreement:.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  (95 % Wilson)",
@@ -272,8 +291,9 @@ def _run_and_report(
     with contextlib.ExitStack() as stack:
         writer = None
         if trace is not None:
-            writer = stack.enter_context(TraceWriter(trace, {**facts_of_run, **meta, "versions": _versions()}))
+            writer = stack.enter_context(TraceWriter(trace, {**facts_of_run, **meta, "versions": versions()}))
         update = stack.enter_context(progress(str(facts_of_run["agent"]), episodes, unit="episodes"))
+        shadow = facts_of_run.get("compared_with", "reference")
 
         def on_step(episode: int, step: int, total: float) -> None:
             if step % 20 == 0:
@@ -281,7 +301,7 @@ def _run_and_report(
 
         def on_episode(episode: EpisodeResult) -> None:
             update(episode.episode + 1)
-            agreed = f", {episode.agreed}/{episode.compared} as the reference" if episode.compared else ""
+            agreed = f", {episode.agreed}/{episode.compared} as the {shadow}" if episode.compared else ""
             missed = f", {episode.missed} missed" if pace is not None else ""
             say(
                 f"episode {episode.episode:3d}  return {episode.total:8.1f}  {episode.length:4d} steps  "
@@ -302,7 +322,7 @@ def _run_and_report(
         )
     summary = summarised(result, pace)
     if json:
-        emit({**facts_of_run, **summary, "versions": _versions()})
+        emit({**facts_of_run, **summary, "versions": versions()})
     else:
         print_summary(facts_of_run, result, summary, pace)
 
@@ -335,17 +355,15 @@ def _planned(network: Network, profile: Profile) -> Deployment:
     return deployment
 
 
+def _shadow(against: str, network: Network, profile: Profile) -> str:
+    """What decisions are compared with, in words."""
+    if against == "reference":
+        return "the reference"
+    return f"the twin of {profile.name}" + (", which it was trained under" if trained_for(network, profile) else "")
+
+
 def _network_meta(network: Network) -> dict[str, Any]:
     return {"name": network.name, "hash": network.content_hash, "provenance": dict(network.provenance)}
-
-
-def _versions() -> dict[str, str]:
-    """What is installed here; where the network runs elsewhere, the host's own word is beside."""
-    versions = {"python": platform.python_version(), "spikeloop": __version__}
-    for package in ("numpy", "numba", "gymnasium", "pyzmq", "nest-simulator"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
 
 
 def _stop_with_stdin(host: Host) -> None:

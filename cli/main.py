@@ -18,7 +18,7 @@ import typer
 
 from .. import __version__
 from ..errors import SpikeloopError
-from . import board, inspection, live
+from . import board, evaluate, inspection, live, train
 from .output import emit, err, prepare_streams, printable
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 inspection.register(app)
 live.register(app)
+evaluate.register(app)
+train.register(app)
 board.register(app)
 
 

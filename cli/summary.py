@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import platform
 from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from ..runtime.fidelity import wilson
 from ..runtime.loop import RunResult
 from ..runtime.pacing import Pace
@@ -54,7 +58,7 @@ def print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict
         low, high = wilson(result.agreed, result.compared)
         rows.append(
             (
-                "agreement with the reference",
+                f"agreement with the {facts_of_run.get('compared_with', 'reference')}",
                 f"{100 * result.agreement:.2f} % ({result.agreed} of {result.compared}; "
                 f"95 %: {100 * low:.2f} to {100 * high:.2f})",
             )
@@ -72,3 +76,12 @@ def print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict
         rows.append(("median ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
     title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
     table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "value "], rows)
+
+
+def versions() -> dict[str, str]:
+    """What is installed here; where the network runs elsewhere, the host's own word is beside."""
+    found = {"python": platform.python_version(), "spikeloop": __version__}
+    for package in ("numpy", "numba", "gymnasium", "ale-py", "pyzmq", "nest-simulator", "torch"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

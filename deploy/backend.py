@@ -97,6 +97,17 @@ class Backend(Protocol):
         """Take the target and build the deployment on it; `seed` is for targets that draw random numbers."""
 
 
+@runtime_checkable
+class Twinned(Protocol):
+    """A backend that knows software twins of its deployments, besides those that are exact."""
+
+    def twin(self, deployment: Deployment) -> Session | None:
+        """Open a session in this process, for any number of samples, that decides as the target does.
+
+        None: no deterministic twin of this deployment is known. A backend without this method has none at all.
+        """
+
+
 def backends() -> dict[str, str]:
     """The registered backends: name -> where it is."""
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}

@@ -21,11 +21,12 @@ from ..hardware_profiles.profile import Profile
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
 from . import nest_preflight, nest_recipes
-from .backend import Readout, Recording
+from .backend import Readout, Recording, Session
 from .deployment import Deployment, Population
 from .dynamics import drive, pack
 from .findings import Finding
 from .nest_kernel import import_nest, translated
+from .point_neuron import PointNeuronSession, is_known
 
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any input that `inject` lets through
@@ -57,6 +58,10 @@ class NestBackend:
     def open(self, deployment: Deployment, seed: int) -> NestSession:
         """Take this process's NEST kernel and build the deployment in it."""
         return NestSession(deployment, seed)
+
+    def twin(self, deployment: Deployment) -> Session | None:
+        """NEST's point neurons in this process, where their update is known."""
+        return PointNeuronSession(deployment) if is_known(deployment.profile) else None
 
 
 class NestSession:

@@ -4,7 +4,7 @@ from .decoders import Decoder
 from .encoders import Encoder
 from .file import save
 from .loading import bundled, load
-from .network import Dense, Network, Neuron
+from .network import Conv2d, Dense, Network, Neuron
 from .stimulus import Stimulus
 
-__all__ = ["Decoder", "Dense", "Encoder", "Network", "Neuron", "Stimulus", "bundled", "load", "save"]
+__all__ = ["Conv2d", "Decoder", "Dense", "Encoder", "Network", "Neuron", "Stimulus", "bundled", "load", "save"]

@@ -101,5 +101,18 @@ class Encoder:
         return Stimulus(np.zeros_like(channels), spikes.astype(np.uint8))
 
 
+def with_negatives(weights: FloatArray, constant_one: bool = False) -> FloatArray:
+    """Weights for an encoder of two neurons per value, from those of one: the negative part's are the negative.
+
+    Parameters
+    ----------
+    weights : float [n_channels, n_out]
+    constant_one : bool
+        Whether the last channel is the constant one, which has no negative.
+    """
+    size = len(weights) - constant_one
+    return np.concatenate([weights[:size], -weights[:size], weights[size:]])
+
+
 def _generator(seed: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=(seed % 2**64, index)))

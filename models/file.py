@@ -1,7 +1,8 @@
 """The network file: safetensors arrays under a versioned JSON header.
 
 The header is the entry ``spikeloop`` of the safetensors metadata; layer ``i`` has the float64 tensors ``i.weights`` and
-``i.bias``. The header carries the network's content hash, which is checked on reading.
+``i.bias``. The header carries the network's content hash, which is checked on reading. A network is written in the
+oldest version that can hold it: 1 has dense layers only, 2 has convolutions too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import stat
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,11 +23,12 @@ from safetensors.numpy import save as save_tensors
 from ..errors import InvalidInputError, NetworkFileError
 from .decoders import Decoder, DecoderKind
 from .encoders import Encoder, EncoderKind
-from .network import MAX_DELAY, MAX_STEPS, Dense, Network, Neuron
+from .layers import MAX_DELAY, MAX_NEURONS, Conv2d, Dense, Layer
+from .network import MAX_STEPS, Network, Neuron
 from .stimulus import FloatArray
 
 FORMAT = "spikeloop-network"
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 2 << 30
 
 
@@ -60,18 +62,36 @@ class DecoderHeader(_Part):
     kind: DecoderKind
 
 
-class LayerHeader(_Part):
-    """A layer, as the file states it; its arrays are tensors."""
+class DenseHeader(_Part):
+    """A dense layer, as the file states it; its arrays are tensors."""
 
     kind: Literal["dense"]
     delay: int = Field(ge=1, le=MAX_DELAY)
+
+
+Size = Annotated[int, Field(ge=1, le=MAX_NEURONS)]
+Rim = Annotated[int, Field(ge=0, le=MAX_NEURONS)]
+
+
+class Conv2dHeader(_Part):
+    """A convolution, as the file states it; its arrays are tensors."""
+
+    kind: Literal["conv2d"]
+    input_shape: tuple[Size, Size, Size]
+    stride: tuple[Size, Size]
+    padding: tuple[Rim, Rim]
+    groups: Size
+    delay: int = Field(ge=1, le=MAX_DELAY)
+
+
+LayerHeader = Annotated[DenseHeader | Conv2dHeader, Field(discriminator="kind")]
 
 
 class Header(_Part):
     """The JSON header of a network file."""
 
     format: Literal["spikeloop-network"]
-    version: Literal[1]
+    version: Literal[1, 2]
     name: str
     steps: int = Field(ge=1, le=MAX_STEPS)
     neuron: NeuronHeader
@@ -105,16 +125,34 @@ def to_bytes(network: Network) -> bytes:
 def _header_of(network: Network) -> Header:
     return Header(
         format="spikeloop-network",
-        version=1,
+        version=1 if all(isinstance(layer, Dense) for layer in network.layers) else 2,
         name=network.name,
         steps=network.steps,
         neuron=NeuronHeader(**asdict(network.neuron)),
         encoder=EncoderHeader(**asdict(network.encoder)),
         decoder=DecoderHeader(**asdict(network.decoder)),
-        layers=[LayerHeader(kind="dense", delay=layer.delay) for layer in network.layers],
+        layers=[_layer_header(layer) for layer in network.layers],
         content_hash=network.content_hash,
         provenance=dict(network.provenance),
     )
+
+
+def _layer_header(layer: Layer) -> DenseHeader | Conv2dHeader:
+    if isinstance(layer, Dense):
+        return DenseHeader(kind="dense", delay=layer.delay)
+    return Conv2dHeader(
+        kind="conv2d",
+        input_shape=layer.input_shape,
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=layer.groups,
+        delay=layer.delay,
+    )
+
+
+def _layer(header: DenseHeader | Conv2dHeader, weights: FloatArray, bias: FloatArray) -> Layer:
+    kind = Dense if isinstance(header, DenseHeader) else Conv2d
+    return kind(weights, bias, **header.model_dump(exclude={"kind"}))
 
 
 def save(network: Network, path: str | Path) -> None:
@@ -177,7 +215,7 @@ def from_bytes(data: bytes, source: str = "the file") -> Network:
     try:
         network = Network(
             layers=tuple(
-                Dense(_float64(tensors[f"{i}.weights"]), _float64(tensors[f"{i}.bias"]), layer.delay)
+                _layer(layer, _float64(tensors[f"{i}.weights"]), _float64(tensors[f"{i}.bias"]))
                 for i, layer in enumerate(header.layers)
             ),
             steps=header.steps,
@@ -215,11 +253,17 @@ def _header(data: bytes, source: str) -> Header:
             f"{source} has format version {version}; this Spikeloop reads up to {VERSION}: pip install -U spikeloop"
         )
     try:
-        return Header.model_validate_json(text)
+        header = Header.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise NetworkFileError(f"{source} has a header that is not valid: {where}: {first['msg']}.") from None
+    newer = [index for index, layer in enumerate(header.layers) if layer.kind != "dense"]
+    if header.version == 1 and newer:
+        raise NetworkFileError(
+            f"{source} has a header that is not valid: layers.{newer[0]}: version 1 has dense layers only."
+        )
+    return header
 
 
 def _float64(array: FloatArray) -> FloatArray:

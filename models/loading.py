@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InvalidInputError, UnknownNameError
 from . import file, torch_files
+from .conventional import refuse_conventional
 from .network import Network
 
 
@@ -42,10 +43,12 @@ def load(source: str | Path, **options: Any) -> Network:
         raise UnknownNameError.among("file or bundled agent", str(source), agents)
     data = file.read(path)
     if not file.is_network_file(data) and torch_files.is_torch_file(data):
+        refuse_conventional(data, path)
         if "steps" not in options:
             raise InvalidInputError(
                 f"{path} is a torch file, which does not say how many steps a decision takes: make a network file of "
-                "it (spikeloop import FILE --steps N -o agent.spk), or load it with steps=N."
+                "it (spikeloop import FILE --steps N -o agent.spk; spikeloop convert if it is a conventional network), "
+                "or load it with steps=N."
             )
         known = set(inspect.signature(torch_files.import_torch).parameters) - {"path"}
         if strangers := sorted(set(options) - known):

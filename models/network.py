@@ -9,9 +9,10 @@ Dynamics, in discrete steps, for layer ``l`` and step ``t`` (all potentials and 
     h[0]      = currents @ W[0] + spikes[t] @ W[0] + b[0]
     h[l]      = fired[l-1] @ W[l] + b[l]            # of this step; of `delay - 1` steps ago where the delay exceeds 1
 
-``beta`` is the membrane decay, ``alpha`` the synapse decay. With a potential decoder the last layer never fires. The
-update is SpyTorch's (Zenke and Ganguli, *SuperSpike*, 2018), which the thesis' networks were trained under; with
-alpha = 0 and beta = 1 it is the integrate-and-fire neuron of Rueckauer et al. (2016) with one step of latency a layer.
+``W[l]`` and ``b[l]`` are the layer's `connections` and `neuron_bias`, whatever its kind (`layers`). ``beta`` is the
+membrane decay, ``alpha`` the synapse decay. With a potential decoder the last layer never fires. The update is
+SpyTorch's (Zenke and Ganguli, *SuperSpike*, 2018), which the thesis' networks were trained under; with alpha = 0 and
+beta = 1 it is the integrate-and-fire neuron of Rueckauer et al. (2016) with one step of latency a layer.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ import numpy as np
 from ..errors import InvalidInputError
 from .decoders import Decoder
 from .encoders import Encoder
+from .layers import MAX_DELAY, Conv2d, Dense, Layer
 from .stimulus import FloatArray, Stimulus, finite, number, whole
 
+__all__ = ["MAX_DELAY", "MAX_STEPS", "Conv2d", "Dense", "Layer", "Network", "Neuron"]
+
 MAX_STEPS = 100_000
-MAX_DELAY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,56 +89,6 @@ class Neuron:
         return self.threshold if self.reset_amount is None else self.reset_amount
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Dense:
-    """A fully connected layer.
-
-    Parameters
-    ----------
-    weights : float64 [n_in, n_out]
-    bias : float64 [n_out], optional
-        A constant input in every step; 0 unless given.
-    delay : int >= 1, in steps
-        After how many steps a spike of the layer before acts on this layer's potential.
-    """
-
-    weights: FloatArray
-    bias: FloatArray = None  # type: ignore[assignment]  # filled in by __post_init__
-    delay: int = 1
-
-    def __post_init__(self) -> None:
-        weights = np.array(finite(self.weights, "weights"), order="C")
-        if weights.ndim != 2 or 0 in weights.shape:
-            raise InvalidInputError(f"Weights of shape {weights.shape} were given; a dense layer needs [n_in, n_out].")
-        bias = np.zeros(weights.shape[1]) if self.bias is None else np.array(finite(self.bias, "bias"))
-        if bias.shape != weights.shape[1:]:
-            raise InvalidInputError(
-                f"A bias of shape {bias.shape} was given; these weights need ({weights.shape[1]},)."
-            )
-        object.__setattr__(self, "delay", whole(self.delay, "delay", 1, MAX_DELAY))
-        weights.setflags(write=False)
-        bias.setflags(write=False)
-        object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "bias", bias)
-
-    def __repr__(self) -> str:
-        return f"<Dense {self.n_in}-{self.n_out}, delay {self.delay}>"
-
-    @property
-    def n_in(self) -> int:
-        """Channels or neurons that feed the layer."""
-        return int(self.weights.shape[0])
-
-    @property
-    def n_out(self) -> int:
-        """Neurons of the layer."""
-        return int(self.weights.shape[1])
-
-
-# Other kinds of layer (convolution, pooling) join here and in file.LayerHeader.
-Layer = Dense
-
-
 @dataclass(frozen=True, eq=False)
 class Network:
     """A trained spiking agent: layers, neuron dynamics, encoder, decoder and the length of its window.
@@ -163,7 +116,9 @@ class Network:
             raise InvalidInputError("A network needs at least one layer; none was given.")
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise InvalidInputError(f"Layer {index} is of type {type(layer).__name__}; it must be a Dense layer.")
+                raise InvalidInputError(
+                    f"Layer {index} is of type {type(layer).__name__}; it must be a Dense or a Conv2d."
+                )
         object.__setattr__(self, "steps", whole(self.steps, "steps", 1, MAX_STEPS))
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if before.n_out != after.n_in:
@@ -213,7 +168,7 @@ class Network:
         """SHA-256 (hex) of everything that bears on a decision."""
         digest = hashlib.sha256()
         facts = {
-            "layers": [["dense", *layer.weights.shape, layer.delay] for layer in self.layers],
+            "layers": [layer.signature for layer in self.layers],
             "steps": self.steps,
             "neuron": {**asdict(self.neuron), "reset_amount": self.neuron.subtracted},
             "encoder": asdict(self.encoder),

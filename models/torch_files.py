@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ..errors import InvalidInputError, MissingPackageError, NetworkFileError
 from . import file
+from .conventional import refuse_conventional
 from .decoders import Decoder
-from .encoders import Encoder
+from .encoders import Encoder, with_negatives
 from .network import Dense, Network, Neuron
+
+POLICY_FORMAT = "spikeloop-policy"  # names the file of a conventional network, which `convert` makes spike
 
 ImportKind = Literal["auto", "dsqn", "converted", "mlp"]
 IMPORT_KINDS: dict[str, str] = {
@@ -66,6 +67,7 @@ def import_torch(
     if kind not in IMPORT_KINDS:
         raise InvalidInputError(f"Kind '{kind}' was given; it must be one of {', '.join(IMPORT_KINDS)}.")
     path = Path(path)
+    refuse_conventional(file.read(path), path)
     content, sha256 = load_torch(path)
     found = "mlp" if isinstance(content, Mapping) else "dsqn"
     if kind != "auto" and (kind == "mlp") != (found == "mlp"):
@@ -77,7 +79,7 @@ def import_torch(
         raise InvalidInputError("constant_one was given together with an encoder that has none; give one of them.")
     try:
         if encoder.two_neurons:
-            pairs[0] = (_with_negatives(pairs[0][0], encoder), pairs[0][1])
+            pairs[0] = (with_negatives(pairs[0][0], encoder.constant_one), pairs[0][1])
         return Network(
             layers=tuple(Dense(weights, bias) for weights, bias in pairs),
             steps=steps,
@@ -190,9 +192,3 @@ def _array(tensor: Any, path: Path) -> Any:
         pass
     kind = getattr(tensor, "dtype", type(tensor).__name__)
     raise NetworkFileError(f"{path} holds an entry ({kind}) that is no plain array of real numbers in memory.")
-
-
-def _with_negatives(weights: Any, encoder: Encoder) -> Any:
-    constant = weights[len(weights) - encoder.constant_one :]
-    values = weights[: len(weights) - encoder.constant_one]
-    return np.concatenate([values, -values, constant])

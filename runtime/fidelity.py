@@ -1,4 +1,7 @@
-"""Does the deployed agent decide as the trained one does? The same observations through both."""
+"""Does the deployed agent decide as the trained one does? The same observations through both.
+
+The trained one is the reference, or the software twin of the target for a network that was trained under it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ..deploy.mapping import plan
+from ..deploy.twin import trained_for, twin_of
 from ..errors import InvalidInputError
-from ..hardware_profiles.profile import Profile, Value
+from ..hardware_profiles.profile import Profile, Value, load_profile
 from ..models.loading import load
 from ..models.network import Network
-from ..models.stimulus import FloatArray, finite
-from .agent import launch
+from ..models.stimulus import FloatArray, Stimulus, finite
+from .agent import Agent, launch
+
+# What a target can be compared with.
+Against = Literal["reference", "twin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +32,10 @@ class FidelityReport:
 
     Attributes
     ----------
+    against : "reference" or "twin"
+        What the target was compared with: the network's own dynamics, or the software twin of the profile.
     agreement : float in [0, 1]
-        The share of observations on which target and reference take the same action.
+        The share of observations on which both take the same action.
     interval : (float, float)
         Its 95 % Wilson interval.
     max_abs_dv, median_abs_dv : float
@@ -41,6 +51,7 @@ class FidelityReport:
     network: str
     network_hash: str
     profile: str
+    against: Against
     observations: int
     agreed: int
     agreement: float
@@ -64,9 +75,10 @@ def check(
     *,
     seed: int = 0,
     settings: Mapping[str, Value | str] | None = None,
+    against: Against | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> FidelityReport:
-    """Run the same observations through the reference and through a target.
+    """Run the same observations through a target and through what it is to decide like.
 
     Parameters
     ----------
@@ -77,22 +89,26 @@ def check(
         For random encoders, whose spikes are the same on both sides, and for targets that draw random numbers.
     settings : mapping, optional
         Settings of the profile to override.
+    against : "reference" or "twin", optional
+        What to compare with; as `compared_with` says unless given.
     on_progress : callable, optional
         Called with the number of observations done.
 
     Raises
     ------
     InvalidInputError, PreflightError, TargetError
-        As `launch` and `Agent.decide` raise them.
+        As `launch`, `launch_expected` and `Agent.decide` raise them.
     """
     if not isinstance(network, Network):
         network = load(network)
+    profile = load_profile(profile, settings)
     states = network.observations(observations)
-    with launch(network, "reference", seed=seed) as agent:
+    against = against or compared_with(network, profile)
+    with launch_expected(network, profile, against, seed=seed) as agent:
         expected = agent.decide(states, spikes=True)
     actions, outputs, milliseconds = [], [], []
     differing = trains = 0
-    with launch(network, profile, seed=seed, settings=settings) as agent:
+    with launch(network, profile, seed=seed) as agent:
         name = agent.profile
         for index, state in enumerate(states):
             decision = agent.decide(state, spikes=True)
@@ -113,6 +129,7 @@ def check(
         network=network.name,
         network_hash=network.content_hash,
         profile=name,
+        against=against,
         observations=len(states),
         agreed=agreed,
         agreement=agreed / len(states),
@@ -124,6 +141,40 @@ def check(
         first_disagreement=None if same.all() else int(np.argmin(same)),
         ms_per_decision=float(np.median(milliseconds)),
     )
+
+
+def compared_with(network: Network, profile: Profile) -> Against:
+    """What a network under this profile is to decide like: the profile's twin if it was trained for it.
+
+    The twin of a profile that promises exactness is the reference.
+    """
+    return "twin" if trained_for(network, profile) and not profile.exact else "reference"
+
+
+def launch_expected(network: Network, profile: Profile, against: Against, *, seed: int = 0) -> Agent:
+    """The agent that a deployment is compared with; it runs in this process.
+
+    Raises
+    ------
+    InvalidInputError
+        If no twin of the profile is known.
+    PreflightError
+        If the network cannot run under the profile.
+    """
+    if against == "reference":
+        return launch(network, "reference", seed=seed)
+    if against != "twin":
+        raise InvalidInputError(f"A comparison with {against!r} was asked for; it must be 'reference' or 'twin'.")
+    deployment = plan(network, profile)
+    session = twin_of(deployment)
+    if session is None:
+        raise InvalidInputError(
+            f"No software twin of profile '{profile.name}' is known: it is random, or leaves parameters to the target. "
+            "Compare with the reference."
+        )
+    agent = Agent(deployment, session, seed)
+    agent.decide_stimulus(Stimulus(np.zeros((1, network.n_channels))))  # loads compiled code, as `launch` does
+    return agent
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:

@@ -6,173 +6,69 @@ Its file is what ``torch.save`` writes of a format name, an architecture, the ar
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ..errors import InvalidInputError, NetworkFileError
+from ..errors import InvalidInputError, NetworkFileError, UnknownNameError
+from ..models import file
+from ..models.conventional import POLICY_FORMAT, zip_entries
 from ..models.stimulus import FloatArray, finite
 from ..models.torch_files import linear_stack, load_torch
+from .architecture import (
+    ARCHITECTURES,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    ReLU,
+    Scale,
+    Shape,
+    Tanh,
+    build,
+    describe,
+    mlp,
+    mnih,
+    patel,
+)
 from .storage import replace_file
 
-FORMAT = "spikeloop-policy"
+__all__ = [
+    "ARCHITECTURES",
+    "FORMAT",
+    "Architecture",
+    "AvgPool2d",
+    "Conv2d",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "Policy",
+    "ReLU",
+    "Scale",
+    "Shape",
+    "Tanh",
+    "build",
+    "from_linear",
+    "from_module",
+    "load_policy",
+    "mlp",
+    "mnih",
+    "patel",
+]
 
-
-class _Layer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Linear(_Layer):
-    """Fully connected; takes what came before as a flat list."""
-
-    kind: Literal["linear"] = "linear"
-    outputs: int = Field(ge=1, le=10**6)
-
-
-class Conv2d(_Layer):
-    """A convolution over [channels, height, width], with zeros around it."""
-
-    kind: Literal["conv2d"] = "conv2d"
-    channels: int = Field(ge=1, le=10**5)
-    kernel: int = Field(ge=1, le=1000)
-    stride: int = Field(default=1, ge=1, le=1000)
-    padding: int = Field(default=0, ge=0, le=1000)
-
-
-class AvgPool2d(_Layer):
-    """The mean over squares of `kernel` pixels a side."""
-
-    kind: Literal["avg_pool2d"] = "avg_pool2d"
-    kernel: int = Field(ge=1, le=1000)
-    stride: int = Field(ge=1, le=1000)
-
-
-class ReLU(_Layer):
-    """``max(0, x)``."""
-
-    kind: Literal["relu"] = "relu"
-
-
-class Flatten(_Layer):
-    """[channels, height, width] as a flat list, in this order."""
-
-    kind: Literal["flatten"] = "flatten"
-
-
-class Scale(_Layer):
-    """Multiplies by a number, such as 1/255 for pixels."""
-
-    kind: Literal["scale"] = "scale"
-    factor: float
-
-
-Layer = Annotated[Linear | Conv2d | AvgPool2d | ReLU | Flatten | Scale, Field(discriminator="kind")]
-
-
-class Architecture(_Layer):
-    """The shape of an observation, and the layers from first to last."""
-
-    input_shape: tuple[int, ...] = Field(min_length=1, max_length=3, strict=False)
-    layers: tuple[Layer, ...] = Field(min_length=1, max_length=1000, strict=False)
-
-    @property
-    def n_inputs(self) -> int:
-        """Values of an observation."""
-        return math.prod(self.input_shape)
-
-
-def mlp(n_inputs: int, hidden: Sequence[int], n_actions: int) -> Architecture:
-    """Linear layers with ReLU between them."""
-    layers: list[Any] = []
-    for size in hidden:
-        layers += [Linear(outputs=size), ReLU()]
-    return Architecture(input_shape=(n_inputs,), layers=(*layers, Linear(outputs=n_actions)))
-
-
-def mnih(n_actions: int) -> Architecture:
-    """The network of Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015."""
-    return Architecture(
-        input_shape=(4, 84, 84),
-        layers=(
-            Scale(factor=1.0 / 255.0),
-            Conv2d(channels=32, kernel=8, stride=4),
-            ReLU(),
-            Conv2d(channels=64, kernel=4, stride=2),
-            ReLU(),
-            Conv2d(channels=64, kernel=3, stride=1),
-            ReLU(),
-            Flatten(),
-            Linear(outputs=512),
-            ReLU(),
-            Linear(outputs=n_actions),
-        ),
-    )
-
-
-def patel(n_actions: int) -> Architecture:
-    """The network of Patel et al., "Improved robustness of reinforcement learning policies ...", 2019: 6400-1000-n."""
-    return Architecture(
-        input_shape=(80, 80),
-        layers=(Scale(factor=1.0 / 255.0), Flatten(), Linear(outputs=1000), ReLU(), Linear(outputs=n_actions)),
-    )
-
-
-class _Scaled(nn.Module):
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values * self.factor
-
-
-def build(architecture: Architecture) -> nn.Sequential:
-    """The torch module of an architecture, one child a layer, with torch's own first weights.
-
-    Raises
-    ------
-    InvalidInputError
-        If a layer does not fit what comes before it.
-    """
-    shape = architecture.input_shape
-    modules: list[nn.Module] = []
-    for index, layer in enumerate(architecture.layers):
-        if isinstance(layer, Conv2d | AvgPool2d):
-            if len(shape) != 3:
-                raise InvalidInputError(f"Layer {index} ({layer.kind}) needs [channels, height, width], not {shape}.")
-            padding = layer.padding if isinstance(layer, Conv2d) else 0
-            sides = [(side + 2 * padding - layer.kernel) // layer.stride + 1 for side in shape[1:]]
-            if min(sides) < 1:
-                raise InvalidInputError(f"Layer {index} ({layer.kind}) has a kernel too large for {shape}.")
-            if isinstance(layer, Conv2d):
-                modules.append(nn.Conv2d(shape[0], layer.channels, layer.kernel, layer.stride, layer.padding))
-                shape = (layer.channels, *sides)
-            else:
-                modules.append(nn.AvgPool2d(layer.kernel, layer.stride))
-                shape = (shape[0], *sides)
-        elif isinstance(layer, Linear):
-            if len(shape) != 1:
-                raise InvalidInputError(f"Layer {index} (linear) needs a flat list, not {shape}: flatten first.")
-            modules.append(nn.Linear(shape[0], layer.outputs))
-            shape = (layer.outputs,)
-        elif isinstance(layer, Flatten):
-            modules.append(nn.Flatten())
-            shape = (math.prod(shape),)
-        else:
-            modules.append(_Scaled(layer.factor) if isinstance(layer, Scale) else nn.ReLU())
-    if len(shape) != 1:
-        raise InvalidInputError(f"The last layer gives {shape}; a value for each action is needed.")
-    return nn.Sequential(*modules)
+FORMAT = POLICY_FORMAT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,12 +83,15 @@ class Policy:
     provenance : mapping
         Plain values: how it was trained.
     name : str
+    sha256 : str, optional
+        Of the file it was read from (hex).
     """
 
     architecture: Architecture
     module: nn.Sequential
     provenance: Mapping[str, Any] = field(default_factory=dict)
     name: str = "unnamed"
+    sha256: str | None = None
 
     @property
     def n_inputs(self) -> int:
@@ -258,18 +157,63 @@ class Policy:
         replace_file(path, lambda file: torch.save(content, file))
 
 
-def load_policy(path: str | Path) -> Policy:
-    """Read a conventional network: one of ours, or a state_dict of Linear layers with ReLU between them.
+def load_policy(path: str | Path, architecture: Architecture | str | None = None) -> Policy:
+    """Read a conventional network: one of ours, a Stable-Baselines3 zip, or a state_dict.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the folder of a training run, which stands for its ``best.pt``, else its ``last.pt``.
+    architecture : Architecture or str, optional
+        Of a state_dict that does not say it itself; by name one of `ARCHITECTURES`. Without it, a state_dict is taken
+        for Linear layers with ReLU between them.
 
     Raises
     ------
     NetworkFileError
-        If the file is neither, or damaged.
+        If the file is none of these, or damaged.
+    InvalidInputError
+        If an architecture is given for a file that says its own.
+    UnknownNameError
+        If there is no architecture of that name.
     """
-    path = Path(path)
-    content, _ = load_torch(path)
-    if not (isinstance(content, Mapping) and content.get("format") == FORMAT):
-        return _from_linear_stack(content, path)
+    path = _found(Path(path))
+    if isinstance(architecture, str) and architecture not in ARCHITECTURES:
+        raise UnknownNameError.among("architecture", architecture, ARCHITECTURES)
+    from . import sb3  # which reads into a Policy, and so imports this module
+
+    data = file.read(path)
+    says_its_own = True
+    entries = zip_entries(data)
+    if entries and not any(name == "policy.pth" or name.endswith("data.pkl") for name in entries):
+        raise NetworkFileError(
+            f"{path} is a zip, but neither torch.save's (it has no data.pkl) nor Stable-Baselines3's (no policy.pth)."
+        )
+    if sb3.is_sb3(data):
+        policy = sb3.read(data, path)
+    else:
+        content, _ = load_torch(path)
+        if isinstance(content, Mapping) and content.get("format") == FORMAT:
+            policy = _ours(content, path)
+        elif architecture is None:
+            policy = _from_linear_stack(content, path)
+        else:
+            policy, says_its_own = _with_architecture(content, architecture, path), False
+    if architecture is not None and says_its_own:
+        raise InvalidInputError(f"{path} says its own architecture; give one only for a bare state_dict.")
+    return replace(policy, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _found(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in ("best.pt", "last.pt"):
+        if (path / name).is_file():
+            return path / name
+    raise NetworkFileError(f"{path} is a folder without a best.pt or last.pt: name a file, or a training run's folder.")
+
+
+def _ours(content: Mapping[str, Any], path: Path) -> Policy:
     try:
         if content["version"] != 1:
             raise NetworkFileError(
@@ -277,22 +221,62 @@ def load_policy(path: str | Path) -> Policy:
                 "pip install -U spikeloop"
             )
         architecture = Architecture.model_validate_json(content["architecture"])
-        module = build(architecture)
-        module.load_state_dict(content["state_dict"])
-        policy = Policy(architecture, module, json.loads(content["provenance"]), str(content["name"]))
+        module = _filled(architecture, dict(content["state_dict"]), path)
+        return Policy(architecture, module, json.loads(content["provenance"]), str(content["name"]))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ValidationError) as error:
         raise NetworkFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}.") from None
-    _refuse_not_finite(module, path)
-    return policy
 
 
-def from_linear(pairs: Sequence[tuple[Any, Any]], name: str = "unnamed", **provenance: Any) -> Policy:
-    """A policy of Linear layers with ReLU between them.
+def _filled(architecture: Architecture, state: dict[str, Any], path: Path) -> nn.Sequential:
+    """The module of an architecture with the arrays of a file; without memory for what the file does not hold."""
+    for name, values in state.items():
+        plain = isinstance(values, Tensor) and values.layout == torch.strided and values.is_floating_point()
+        if not plain:
+            raise NetworkFileError(f"{path} holds an entry '{name}' that is no plain array of real numbers.")
+        if not bool(torch.isfinite(values).all()):
+            raise NetworkFileError(f"{path} holds values that are NaN or infinite, in '{name}'.")
+    with torch.device("meta"):
+        module = build(architecture)
+    module.load_state_dict(state, assign=True)
+    return module.float()
+
+
+def _with_architecture(content: Any, architecture: Architecture | str, path: Path) -> Policy:
+    """A bare state_dict as the layers of `architecture`, by the order of its entries."""
+    state = dict(content) if isinstance(content, Mapping) else {}
+    arrays = [values for values in state.values() if isinstance(values, Tensor)]
+    called = "this architecture"
+    if isinstance(architecture, str):
+        called = f"'{architecture}'"
+        last = next((values for values in reversed(arrays) if values.ndim == 2), None)
+        if last is None:
+            raise NetworkFileError(f"{path} holds no Linear layer; a state_dict of {called} is needed.")
+        architecture = ARCHITECTURES[architecture](len(last))
+    with torch.device("meta"):
+        expected = build(architecture).state_dict()
+    wanted, given = [tuple(v.shape) for v in expected.values()], [tuple(v.shape) for v in arrays]
+    if wanted != given or len(arrays) != len(state):
+        unlike = next((pair for pair in zip(wanted, given, strict=False) if pair[0] != pair[1]), None)
+        what = f"an array of {unlike[1]} where {called} has {unlike[0]}" if unlike else f"{len(state)} entries"
+        raise NetworkFileError(f"{path} holds {what}; {called} has {len(wanted)} arrays: {wanted}.")
+    module = _filled(architecture, dict(zip(expected, arrays, strict=True)), path)
+    return Policy(architecture, module, {"imported_from": path.name}, path.stem)
+
+
+def from_linear(
+    pairs: Sequence[tuple[Any, Any]], name: str = "unnamed", activation: ReLU | Tanh | None = None, **provenance: Any
+) -> Policy:
+    """A policy of Linear layers with an activation function between them.
 
     Parameters
     ----------
     pairs : sequence of (float [n_in, n_out], float [n_out] or None)
         Weights and bias of each layer.
+    name : str
+    activation : ReLU or Tanh, optional
+        ReLU unless given.
+    **provenance
+        Plain values.
 
     Raises
     ------
@@ -305,7 +289,7 @@ def from_linear(pairs: Sequence[tuple[Any, Any]], name: str = "unnamed", **prove
                 f"a layer of {before.shape[1]} neurons is followed by one of {after.shape[0]} inputs"
             )
     sizes = [pairs[0][0].shape[0], *(weights.shape[1] for weights, _ in pairs)]
-    architecture = mlp(sizes[0], sizes[1:-1], sizes[-1])
+    architecture = mlp(sizes[0], sizes[1:-1], sizes[-1], activation)
     module = build(architecture)
     linear = [child for child in module if isinstance(child, nn.Linear)]
     with torch.no_grad():
@@ -315,18 +299,56 @@ def from_linear(pairs: Sequence[tuple[Any, Any]], name: str = "unnamed", **prove
     return Policy(architecture, module, provenance, name)
 
 
+def from_module(module: nn.Sequential, input_shape: Sequence[int], name: str = "unnamed", **provenance: Any) -> Policy:
+    """A policy of a torch Sequential, whose arrays are copied.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential
+        Of Linear, Conv2d, AvgPool2d, ReLU, Tanh, Flatten; may be nested.
+    input_shape : sequence of int
+        Of one observation.
+
+    Raises
+    ------
+    InvalidInputError
+        If a layer is of another kind, or does not fit what comes before it.
+    """
+    layers: list[Layer] = []
+    state: dict[str, Tensor] = {}
+    for path, child in module.named_modules():
+        if isinstance(child, nn.Sequential):
+            continue
+        try:
+            layer = describe(child)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"Layer '{path}' ({type(child).__name__}) has no counterpart: {error}.") from None
+        if layer is None:
+            continue
+        if isinstance(child, nn.Linear | nn.Conv2d):
+            bias = torch.zeros(len(child.weight)) if child.bias is None else child.bias
+            state |= {f"{len(layers)}.weight": child.weight, f"{len(layers)}.bias": bias}
+        layers.append(layer)
+    architecture = Architecture(input_shape=tuple(input_shape), layers=tuple(layers))
+    copy = build(architecture)
+    copy.load_state_dict(state)
+    return Policy(architecture, copy, provenance, name)
+
+
 def _from_linear_stack(content: Any, path: Path) -> Policy:
     if not isinstance(content, Mapping):
         raise NetworkFileError(f"{path} holds no conventional network: a state_dict of Linear layers is needed.")
+    arrays = [values for values in content.values() if getattr(values, "ndim", 0) == 4]
+    if arrays:
+        raise NetworkFileError(
+            f"{path} holds convolutions, whose strides a state_dict does not say: name its architecture, one of "
+            f"{', '.join(ARCHITECTURES)}."
+        )
     try:
         policy = from_linear(linear_stack(content, path), path.stem, imported_from=path.name)
     except InvalidInputError as error:
         raise NetworkFileError(f"{path} is no stack of Linear layers: {error}.") from None
-    _refuse_not_finite(policy.module, path)
-    return policy
-
-
-def _refuse_not_finite(module: nn.Module, path: Path) -> None:
-    for name, values in module.state_dict().items():
+    for name, values in policy.module.state_dict().items():
         if not bool(torch.isfinite(values).all()):
             raise NetworkFileError(f"{path} holds values that are NaN or infinite, in '{name}'.")
+    return policy

@@ -1,17 +1,26 @@
-"""Teachers: computed controllers that an agent can imitate. None of them is trained, none draws a random number."""
+"""Teachers: whom an agent can imitate. The computed controllers here are not trained and draw no random number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.typing import NDArray
 
-from ..errors import UnknownNameError
+from ..errors import EnvironmentMismatchError, NetworkFileError, UnknownNameError
+from ..models import file
+from ..models.loading import bundled, load
+from ..models.network import Network
 from ..models.stimulus import FloatArray
+from ..runtime.agent import launch
+
+COMPUTED = "computed"
+IN_A_FOLDER = ("best.pt", "best.spk", "last.pt", "last.spk")  # of a training run
 
 # The classic-control environments return their state as float32; that rounding is all that a teacher does not see.
 
@@ -36,8 +45,96 @@ def teacher_for(env_id: str) -> Teacher:
         If there is none.
     """
     if env_id not in TEACHERS:
-        raise UnknownNameError.among("teacher for the environment", env_id, TEACHERS)
+        advice = "A trained network can teach too: --teacher FILE."
+        raise UnknownNameError.among("computed teacher for the environment", env_id, TEACHERS, advice)
     return TEACHERS[env_id]()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teaching:
+    """A teacher, and what a provenance says of it.
+
+    Attributes
+    ----------
+    teacher : Teacher
+    facts : mapping
+        Plain values: its description, and where it was loaded from.
+    """
+
+    teacher: Teacher
+    facts: Mapping[str, Any]
+
+
+def teaching(source: str, env_id: str, n_inputs: int, n_actions: int) -> Teaching:
+    """The teacher that `source` names, which fits an environment of `n_inputs` values and `n_actions` actions.
+
+    Parameters
+    ----------
+    source : str
+        "computed" (see `teacher_for`), a file of a conventional network as `policy.load_policy` reads it, a network
+        file or a bundled agent's name (which acts on the reference), or a training run's folder.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such file or agent, or no computed teacher for the environment.
+    NetworkFileError
+        If a file cannot be read.
+    EnvironmentMismatchError
+        If the teacher does not fit the environment.
+    """
+    if source == COMPUTED:
+        computed = teacher_for(env_id)
+        return Teaching(computed, {"source": COMPUTED, "description": computed.description})
+    path = _file(source)
+    if not path.is_file():
+        load(source)  # which says what is wrong with it
+    data = file.read(path)
+    if file.is_network_file(data):
+        network = load(path)
+        teacher: Teacher = SpikingTeacher(network)
+        shape = network.n_inputs, network.n_outputs
+    else:
+        from .policy import load_policy  # which needs torch
+
+        policy = load_policy(path)
+        teacher, shape = policy, (policy.n_inputs, policy.n_actions)
+    if shape != (n_inputs, n_actions):
+        raise EnvironmentMismatchError(
+            f"The teacher {path} takes {shape[0]} values and chooses from {shape[1]} actions; environment '{env_id}' "
+            f"observes {n_inputs} and has {n_actions}: name a teacher that was trained for it."
+        )
+    facts = {"source": str(path), "sha256": hashlib.sha256(data).hexdigest(), "description": teacher.description}
+    return Teaching(teacher, facts)
+
+
+def _file(source: str) -> Path:
+    path = bundled().get(source) or Path(source)
+    if not path.is_dir():
+        return path
+    for name in IN_A_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise NetworkFileError(
+        f"{path} is a folder with none of {', '.join(IN_A_FOLDER)} in it: name a file, or a training run's folder."
+    )
+
+
+class SpikingTeacher:
+    """A spiking network, acting on the reference."""
+
+    def __init__(self, network: Network) -> None:
+        self._agent = launch(network)
+
+    @property
+    def description(self) -> str:
+        """What it is, in one sentence."""
+        network = self._agent.network
+        return f"spiking network '{network.name}' on the reference, hash {network.content_hash[:12]}"
+
+    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
+        """The action for each state: [n] for observations [n, n_inputs]."""
+        return np.asarray(self._agent.decide(observations).action)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

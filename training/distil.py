@@ -1,0 +1,424 @@
+"""Distillation: a spiking network learns to act as a teacher does, under the dynamics of the target it is meant for.
+
+    python -m spikeloop.training.distil --env CartPole-v1 --for nest-iaf_psc_delta --steps 20 -o cartpole.spk
+
+The student trains under the target's own dynamics (`targets`) and always acts as the target's software twin: what is
+judged is what will be deployed. Round 0 collects episodes of the teacher, later rounds episodes of the student; the
+teacher says what it would have done in every state seen (DAgger). In each round the student trains on all states so
+far. Kept is the round of the best mean return in validation; among equals, the one that agrees most with the teacher.
+
+References
+----------
+Ross, Gordon and Bagnell, "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online Learning"
+(DAgger), AISTATS 2011, algorithm 3.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bridges.environments import GymnasiumEnvironment
+from ..deploy.twin import training_facts
+from ..errors import InvalidInputError, MissingPackageError, NetworkFileError, SpikeloopError, TargetError
+from ..hardware_profiles.profile import Profile, load_profile, parse_settings
+from ..models.file import save
+from ..models.network import Network
+from ..models.stimulus import FloatArray
+from ..runtime.agent import Agent, launch
+from ..runtime.fidelity import launch_expected, wilson
+from .arguments import parse, run_as_script
+from .evaluation import Policy, largest, margins, run_episodes, summary
+from .teachers import Teaching, teaching
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn.functional import cross_entropy
+
+    from .runs import positive, versions
+    from .targets import NeuronSettings, Student, StudentSettings, student_for
+except ModuleNotFoundError:
+    raise MissingPackageError.needs("Training", "PyTorch", "training") from None
+
+SEEDS_PER_RUN = 1_000_000  # a run's training episodes are reset with seeds from here on, far from the evaluation's
+VERIFIED_EPISODES, VERIFIED_STATES = 5, 1000
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Distil a teacher into a spiking network for a target, and write it as a network file.
+
+    Parameters
+    ----------
+    env : str
+        The environment, with discrete actions.
+    for_ : str
+        The profile that the network is for, by name or as a file: the student trains under its dynamics.
+    set_ : tuple of str
+        Settings of the profile to override, KEY=VALUE each.
+    teacher : str
+        Who is imitated: "computed" (the environment's own, where it has one), a file of a conventional network (ours,
+        Stable-Baselines3's, a state_dict), a network file or a bundled agent's name, or a training run's folder.
+    seed : int
+        Of weights, batches, exploration and training episodes. The same seed gives the same network, bit by bit, on
+        the same machine with the same versions.
+    output : Path, optional
+        Where to write the network file; its stem becomes the network's name.
+    force : bool
+        Replace the output file if it exists.
+    verify : bool, optional
+        At the end, compare the target itself with its twin and play some episodes on it; needs the target here.
+        Unless given, it is done where it can be and the target is not the reference.
+    hidden : tuple of int
+        Neurons of each hidden layer.
+    steps : int
+        Length of a decision's window.
+    threshold : float
+        The neuron's; see `spikeloop.models.Neuron`.
+    reset : "subtract" or "zero", optional
+        What a spike does to the potential: the profile's, or "subtract" where it leaves the choice.
+    membrane_decay, synapse_decay : float, optional
+        The neuron's: the profile's, or 1 and 0 where it leaves the choice.
+    surrogate_scale : float
+        Steepness of the surrogate derivative at the threshold.
+    rounds : int
+        Of collecting, then training.
+    episodes : int
+        Collected in each round.
+    explore : float
+        Share of the actions drawn at random while collecting, so that states off the beaten track are seen.
+    updates : int
+        Gradient steps in each round.
+    batch_size : int
+        States in a gradient step.
+    learning_rate : float
+        Adam's, at the start of a round; it falls to 0 by a cosine until the round's end.
+    margin : float
+        The output potential by which the teacher's action should exceed every other.
+    margin_weight : float
+        Of the penalty for a smaller margin.
+    validation_episodes : int
+        Played after each round, to find the best.
+    evaluation_episodes, evaluation_seed : int
+        Episodes for the figures in the file, and the first one's seed.
+    """
+
+    env: str = "CartPole-v1"
+    for_: str = "reference"
+    set_: tuple[str, ...] = ()
+    teacher: str = "computed"
+    seed: int = 1
+    output: Path | None = None
+    force: bool = False
+    verify: bool | None = None
+    hidden: tuple[int, ...] = (16, 16)
+    steps: int = 10
+    threshold: float = 1.0
+    reset: Literal["subtract", "zero"] | None = None
+    membrane_decay: float | None = None
+    synapse_decay: float | None = None
+    surrogate_scale: float = 10.0
+    rounds: int = 6
+    episodes: int = 20
+    explore: float = 0.1
+    updates: int = 1000
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    margin: float = 5.0
+    margin_weight: float = 1.0
+    validation_episodes: int = 50
+    evaluation_episodes: int = 100
+    evaluation_seed: int = 10_000
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "rounds", "episodes", "updates", "batch_size")
+        positive(self, "validation_episodes", "evaluation_episodes")
+
+    def profile(self) -> Profile:
+        """The profile that the network is for."""
+        return load_profile(self.for_, parse_settings(self.set_))
+
+
+def train(settings: Settings, report: Report = lambda line: None) -> Network:
+    """Train, evaluate and return the network, with its provenance; one line per round goes to `report`."""
+    profile = settings.profile()
+    with GymnasiumEnvironment(settings.env) as env:
+        n_inputs, n_actions = env.spaces.n_inputs, env.spaces.n_actions
+    taught = teaching(settings.teacher, settings.env, n_inputs, n_actions)
+    rng = np.random.default_rng(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    first_seed = SEEDS_PER_RUN * (1 + settings.seed)
+    validation_seed = first_seed + settings.rounds * settings.episodes
+
+    student = student_for(
+        profile,
+        StudentSettings(
+            sizes=(n_inputs, *settings.hidden, n_actions),
+            steps=settings.steps,
+            neuron=NeuronSettings(settings.threshold, settings.reset, settings.membrane_decay, settings.synapse_decay),
+            surrogate_scale=settings.surrogate_scale,
+        ),
+        generator,
+    )
+    twin(student.to_network(), profile)  # or there is none, which is better known now
+    verify = can_verify(settings, student.to_network(), profile, report)
+
+    policy: Policy = taught.teacher.actions
+    seen: list[FloatArray] = []
+    labels: list[NDArray[np.int64]] = []
+    best: tuple[tuple[float, float], Network] | None = None
+    for number in range(settings.rounds):
+        started = time.monotonic()
+        collect = explorer(policy, settings.explore, n_actions, rng)
+        seed = first_seed + number * settings.episodes
+        seen.append(run_episodes(settings.env, collect, settings.episodes, seed).observations)
+        labels.append(taught.teacher.actions(seen[-1]))
+        if number == 0:  # the weights learnt on it must keep their meaning
+            student.standardise(seen[0].mean(axis=0), np.maximum(seen[0].std(axis=0), 1e-6))
+        states = np.concatenate(seen)
+        loss = fit(student, states, np.concatenate(labels), settings, generator)
+        network = student.to_network()
+        agent = twin(network, profile)
+        tried = evaluated(agent, settings.env, settings.validation_episodes, validation_seed, taught)
+        report(
+            f"round {number}: {len(states)} states, loss {loss:.4f}, return {tried['mean_return']:.2f} "
+            f"(least {tried['min_return']:.0f}), agreement {tried['agreement_with_teacher']:.2%}, "
+            f"margin {tried['margin_median']:.1f} (5 %: {tried['margin_p05']:.1f}), {time.monotonic() - started:.0f} s"
+        )
+        score = tried["mean_return"], tried["agreement_with_teacher"]
+        if best is None or score >= best[0]:
+            best = score, network
+        policy = acting(agent)
+
+    assert best is not None
+    name = settings.output.stem if settings.output else "unnamed"
+    return replace(best[1], name=name, provenance=provenance(settings, best[1], taught, verify))
+
+
+def twin(network: Network, profile: Profile) -> Agent:
+    """The network as it will decide on the profile's target, in this process."""
+    return launch_expected(network, profile, "twin")
+
+
+def acting(agent: Agent) -> Policy:
+    """What an agent does: actions [n] for observations [n, n_inputs]."""
+    return lambda observations: largest(agent.decide(observations).output)
+
+
+def explorer(policy: Policy, share: float, n_actions: int, rng: np.random.Generator) -> Policy:
+    """`policy`, with a share of its actions drawn at random."""
+
+    def explore(observations: FloatArray) -> NDArray[np.int64]:
+        chosen = policy(observations)
+        drawn = rng.integers(n_actions, size=len(chosen))
+        return np.where(rng.random(len(chosen)) < share, drawn, chosen)
+
+    return explore
+
+
+def fit(
+    student: Student, states: FloatArray, labels: NDArray[np.int64], settings: Settings, generator: torch.Generator
+) -> float:
+    """One round's gradient steps, on observations [n, n_inputs] and the teacher's actions [n]; returns the mean loss."""
+    x, label = torch.from_numpy(states), torch.from_numpy(labels)
+    optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.updates)
+    total = 0.0
+    for _ in range(settings.updates):
+        batch = torch.randint(len(x), (settings.batch_size,), generator=generator)
+        loss = loss_of(student(x[batch]), label[batch], settings) + student.penalty()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        total += loss.item()
+    return total / settings.updates
+
+
+def loss_of(potentials: Tensor, label: Tensor, settings: Settings) -> Tensor:
+    """Cross-entropy of the potentials [n, n_actions] plus the penalty for a small margin, averaged."""
+    right = potentials.gather(1, label[:, None])
+    others = potentials.scatter(1, label[:, None], -torch.inf).max(dim=1).values
+    lacking = (settings.margin - (right[:, 0] - others)).clamp(min=0.0)
+    return cross_entropy(potentials, label) + settings.margin_weight * lacking.mean()
+
+
+def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, taught: Teaching) -> dict[str, Any]:
+    """Play and summarise, as plain values for a header.
+
+    Agreement is the share of the states that the agent visited in which the teacher would do the same. The margins
+    (5 % quantile and median) are those of the outputs there, in the decoder's units.
+    """
+    values: list[FloatArray] = []
+
+    def act(observations: FloatArray) -> NDArray[np.int64]:
+        values.append(agent.decide(observations).output)
+        return largest(values[-1])
+
+    ran = run_episodes(env_id, act, episodes, first_seed)
+    margin = margins(np.concatenate(values))
+    agrees = ran.actions == taught.teacher.actions(ran.observations)
+    return {
+        "env": env_id,
+        "target": "reference" if agent.deployment.exact else f"twin of {agent.profile}",
+        "episodes": episodes,
+        "first_seed": first_seed,
+        **summary(ran.returns),
+        "agreement_with_teacher": round(float(agrees.mean()), 6),
+        "margin_p05": round(float(np.quantile(margin, 0.05)), 6),
+        "margin_median": round(float(np.median(margin)), 6),
+        "returns": ran.returns.tolist(),
+    }
+
+
+# --- the target itself ------------------------------------------------------------------------------------------------
+
+
+def can_verify(settings: Settings, network: Network, profile: Profile, report: Report) -> bool:
+    """Whether the target will be asked at the end; opens it for a moment, so that it is known before training.
+
+    Raises
+    ------
+    SpikeloopError
+        If verification was asked for and the target cannot be had.
+    """
+    if settings.verify is False or (settings.verify is None and profile.target == "reference"):
+        return False
+    try:
+        launch(network, profile, seed=settings.seed).close()
+    except SpikeloopError as error:
+        if settings.verify:
+            raise
+        report(f"the result will not be verified on {profile.name}: {error}")
+        return False
+    return True
+
+
+def verified(settings: Settings, network: Network, profile: Profile) -> dict[str, Any]:
+    """Measure the target itself: its agreement with the twin where that leads to, and its returns, as plain values."""
+    states: list[FloatArray] = []
+
+    def act(observations: FloatArray) -> NDArray[np.int64]:
+        states.append(observations)
+        return np.asarray(agent.decide(observations).action)
+
+    with launch(network, profile, seed=settings.seed) as agent:
+        ran = run_episodes(settings.env, act, VERIFIED_EPISODES, settings.evaluation_seed)
+        asked = ran.observations[:: -(-len(ran.observations) // VERIFIED_STATES)]
+        given = agent.decide(asked)
+    expected = twin(network, profile).decide(asked)
+    agreed = int(np.count_nonzero(given.action == expected.action))
+    return {
+        "target": profile.name,
+        "episodes": VERIFIED_EPISODES,
+        "first_seed": settings.evaluation_seed,
+        **summary(ran.returns),
+        "states": len(asked),
+        "agreement_with_twin": agreed / len(asked),
+        "interval": list(wilson(agreed, len(asked))),
+        "max_abs_dv": float(np.abs(given.output - expected.output).max()),
+    }
+
+
+def provenance(settings: Settings, network: Network, taught: Teaching, verify: bool) -> dict[str, Any]:
+    """Where the network came from and how good it is, as plain values."""
+    profile, neuron = settings.profile(), network.neuron
+    apart = {"for_", "set_", "teacher", "seed", "output", "force", "verify"}
+    hyperparameters = {name: value for name, value in asdict(settings).items() if name not in apart}
+    hyperparameters |= {"hidden": list(settings.hidden), "reset": neuron.reset}
+    hyperparameters |= {"membrane_decay": neuron.membrane_decay, "synapse_decay": neuron.synapse_decay}
+    played = run_episodes(settings.env, taught.teacher.actions, settings.evaluation_episodes, settings.evaluation_seed)
+    facts: dict[str, Any] = {
+        "algorithm": "imitation of a teacher by dataset aggregation (DAgger)",
+        "script": "spikeloop.training.distil",
+        "trained_for": training_facts(profile),
+        "seed": settings.seed,
+        "hyperparameters": hyperparameters,
+        "teacher": {**taught.facts, **summary(played.returns)},
+        "evaluation": evaluated(
+            twin(network, profile), settings.env, settings.evaluation_episodes, settings.evaluation_seed, taught
+        ),
+        "versions": versions(),
+    }
+    if verify:
+        facts["versions"] |= {"nest-simulator": version("nest-simulator")} if profile.target == "nest" else {}
+        try:
+            facts["verification"] = verified(settings, network, profile)
+        except SpikeloopError as error:  # the student is trained; whoever opens it next can verify it
+            facts["verification"] = {"target": profile.name, "failed": str(error)}
+    return facts
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train as the command line says."""
+    settings = parse(Settings, "spikeloop train distil", argv)
+    output = usable(settings)
+    torch.set_num_threads(1)  # the network is small; more threads only wait for each other
+    torch.use_deterministic_algorithms(True)
+    network = train(settings, report=lambda line: print(line, flush=True))
+    keep(network, output)
+    facts = network.provenance
+    print(f"teacher: {facts['teacher']['mean_return']:.2f}; {facts['teacher']['description']}")
+    print({name: value for name, value in facts["evaluation"].items() if name != "returns"})
+    if "verification" in facts:
+        print(facts["verification"])
+    print(f"wrote {output}: {network!r}")
+
+
+def usable(settings: Settings) -> Path:
+    """The output file, refused before any training if it cannot be written.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    path = settings.output
+    if path is None or not path.parent.is_dir() or path.is_dir():
+        given = "No output was given" if path is None else f"The output is {path}"
+        raise InvalidInputError(f"{given}; give a file in a folder that exists: -o agent.spk")
+    if path.exists() and not settings.force:
+        raise InvalidInputError(f"{path} exists: give another name, or --force to replace it.")
+    beside = path.with_name(path.name + ".partial")
+    try:
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise InvalidInputError(f"Cannot write {path}: {error.strerror or error}.") from None
+    return path
+
+
+def keep(network: Network, path: Path) -> None:
+    """Write the network file; if that fails, to the temporary folder, so that the training was not for nothing.
+
+    Raises
+    ------
+    TargetError
+        If it could not be written to `path`; the message says where it is.
+    """
+    try:
+        save(network, path)
+    except NetworkFileError as error:
+        other = Path(tempfile.mkdtemp(prefix="spikeloop-")) / path.name
+        with contextlib.suppress(NetworkFileError):
+            save(network, other)
+            raise TargetError(f"{error} The trained network is kept at {other}.") from None
+        raise
+
+
+if __name__ == "__main__":
+    run_as_script(main)

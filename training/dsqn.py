@@ -1,0 +1,114 @@
+"""DSQN: deep Q-learning on a spiking network, by surrogate gradients.
+
+    python -m spikeloop.training.dsqn --env CartPole-v1 --seed 1 -o runs/dsqn
+
+The algorithm is `spikeloop.training.dqn.learn`; here is the network. The value of an action is the potential of its
+output neuron after the window. The defaults are those of the thesis *Deep Spiking Q Networks* (2020), table B.8: no
+biases, but one more input that is always 1, and one more neuron in each hidden layer.
+
+References
+----------
+Neftci, Mostafa and Zenke, "Surrogate Gradient Learning in Spiking Neural Networks", IEEE Signal Processing Magazine
+36(6), 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..models.network import Neuron
+from .arguments import parse_given, run_as_script
+from .dqn import PRESETS as DQN_PRESETS
+from .dqn import Learner, QSettings, learn
+from .environment import Shaping
+from .runs import positive, resumed, within
+from .spiking_policy import SpikingPolicy
+from .surrogate import SurrogateKind
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "CartPole-v1": DQN_PRESETS["CartPole-v1"],
+    "MountainCar-v0": {**DQN_PRESETS["MountainCar-v0"], "hidden": (65, 65)},
+    "spikeloop/BreakoutPatel-v0": {
+        name: value
+        for name, value in DQN_PRESETS["spikeloop/BreakoutPatel-v0"].items()
+        if name not in ("network", "learning_rate", "optimiser")
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(QSettings):
+    """Train a spiking network by deep Q-learning with surrogate gradients.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Neurons of each hidden layer.
+    steps : int
+        Length of a decision's window.
+    threshold, membrane_decay, synapse_decay : float
+        The neuron's threshold, beta and alpha; see `spikeloop.models.Neuron`.
+    reset : "subtract" or "zero"
+        What a spike does to the potential.
+    constant_one : bool
+        One more input, which is always 1.
+    biases : bool
+        Whether neurons have biases that are learnt.
+    weight_scale : float
+        The first weights are drawn with a standard deviation of this over the square root of a neuron's inputs.
+    surrogate : "superspike", "sigmoid", "triangle" or "arctan"
+        Shape of the surrogate derivative.
+    surrogate_scale : float
+        Its steepness at the threshold.
+    """
+
+    output: Path = Path("runs/dsqn")
+    hidden: tuple[int, ...] = (17, 17)
+    steps: int = 20
+    threshold: float = 1.0
+    membrane_decay: float = 1.0
+    synapse_decay: float = 0.0
+    reset: Literal["subtract", "zero"] = "subtract"
+    constant_one: bool = True
+    biases: bool = False
+    weight_scale: float = 1.0
+    surrogate: SurrogateKind = "superspike"
+    surrogate_scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        super(Settings, self).__post_init__()
+        positive(self, "steps")
+        within(self, 1e-6, 1e6, "surrogate_scale", "weight_scale")
+        self.neuron()
+
+    def neuron(self) -> Neuron:
+        """The dynamics that all neurons share."""
+        return Neuron(
+            threshold=self.threshold,
+            reset=self.reset,
+            membrane_decay=self.membrane_decay,
+            synapse_decay=self.synapse_decay,
+        )
+
+
+def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, Any]:
+    """Train; the run's folder holds the models. Returns the summary. See `spikeloop.training.dqn.train`."""
+    return learn(settings, "dsqn", _learner, shaping)
+
+
+def _learner(settings: Settings, n_inputs: int, n_actions: int) -> Learner:
+    module = SpikingPolicy(settings, n_inputs, n_actions)
+    return Learner(module, module.to_network, module.learnt())
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train as the command line says."""
+    settings, given = parse_given(Settings, "spikeloop train dsqn", argv, PRESETS)
+    return train(resumed(settings, "dsqn", given, frozenset({"episodes"})))
+
+
+if __name__ == "__main__":
+    run_as_script(main)
