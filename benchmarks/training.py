@@ -79,7 +79,7 @@ def main() -> None:
     rows = [row for row in ROWS if not given.only or row.name in given.only]
     table = [line(row, [run(row, seed, given.runs / f"{row.name}-{seed}") for seed in SEEDS]) for row in rows]
     show(
-        f"Trained from scratch, seeds {SEEDS[0]} to {SEEDS[-1]}; standard: a mean of 195 (of 200) or -130 in 100 episodes",
+        f"From scratch, seeds {SEEDS[0]} to {SEEDS[-1]}; standard: a mean of 195 (of 200) or -130 in 100 episodes",
         [
             "run",
             "reached, thesis",

@@ -66,8 +66,8 @@ def evaluate(
         typer.Option(
             "--noise-states",
             metavar="FILE",
-            help="Observations (.npy, .npz) to measure the values' standard deviations on. [default: those of "
-            f"{MEASURED_EPISODES} other episodes of the agent, without noise]",
+            help="Observations (.npy, .npz) to measure the values' standard deviations on; unless given, those of "
+            f"{MEASURED_EPISODES} other episodes of the agent, without noise.",
         ),
     ] = None,
     occlude: Annotated[
@@ -79,17 +79,17 @@ def evaluate(
         ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="current, poisson or equidistant. [default: the network's]")
+        str | None, typer.Option("--encoder", help="current, poisson or equidistant; the network's unless given.")
     ] = None,
     two_neurons: Annotated[bool, typer.Option("--two-neurons", help="Two channels per input, for the signs.")] = False,
     gain: Annotated[
-        float | None, typer.Option("--gain", help="Spikes per step and unit of input. [default: the network's]")
+        float | None, typer.Option("--gain", help="Spikes per step and unit of input; the network's unless given.")
     ] = None,
     decoder: Annotated[
-        str | None, typer.Option("--decoder", help="potential, spike_count or first_spike. [default: the network's]")
+        str | None, typer.Option("--decoder", help="potential, spike_count or first_spike; the network's unless given.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Length of a decision's window. [default: the network's]")
+        int | None, typer.Option("--steps", min=1, help="Length of a decision's window; the network's unless given.")
     ] = None,
     constant_one: Annotated[
         bool, typer.Option("--constant-one", help="A torch file trained with one extra input fixed at 1.")
@@ -120,8 +120,6 @@ def evaluate(
     shares = _numbers(noise, "--noise", float)
     _check_noise(shares, noise_absolute, noise_states)
     _check_states_file(save_states, force, len(shares))
-    if not 0.0 <= epsilon <= 1.0:  # typer lets NaN pass
-        raise InvalidInputError(f"--epsilon {epsilon:g} was given; it must be from 0 to 1.")
     encoding = Encoding(encoder, two_neurons, gain, decoder, steps)  # type: ignore[arg-type]  # checked where applied
     with GymnasiumEnvironment(env) as environment:
         spaces = environment.spaces
@@ -174,8 +172,8 @@ def evaluate(
     differing = min(result["distinct_episodes"] for result in results)
     if differing < episodes:
         say(
-            f"warning: only {differing} of {episodes} episodes differ, so the mean is less sure than its interval says: "
-            "draw some actions at random (--epsilon), or choose an environment whose starts differ more"
+            f"warning: only {differing} of {episodes} episodes differ, so the mean is less sure than its interval "
+            "says: draw some actions at random (--epsilon), or choose an environment whose starts differ more"
         )
     if save_states is not None:
         _save_states(save_states, ran)

@@ -13,30 +13,50 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.layers import Sparse
 from ..models.network import Network
 from ..models.stimulus import FloatArray
 
-# Scalars at the head of the packed arrays; the layers follow.
+# Scalars at the head of the packed arrays; the layers follow. Of each layer the integers state its size, its delay, and
+# where the starts of its rows are, 0 where it is dense; the columns follow the starts.
 N_LAYERS, N_CHANNELS, ZERO_RESET, STRICT, OUTPUT_FIRES, RING, HEAD_INTS = range(7)
 THRESHOLD, SUBTRACTED, MEMBRANE_DECAY, SYNAPSE_DECAY, HEAD_FLOATS = range(5)
 
 
-def pack(network: Network) -> tuple[NDArray[np.int64], FloatArray]:
-    """Pack a network for `drive` and `advance`: integers (flags, sizes, delays) and floats (scalars, bias, weights)."""
-    neuron = network.neuron
+def pack(network: Network, n_layers: int | None = None) -> tuple[NDArray[np.int64], FloatArray]:
+    """Pack a network, or its first layers, for `drive` and `advance`.
+
+    Returns
+    -------
+    ints : flags, sizes, delays, and where sparse connections lead
+    floats : scalars, and bias and weights of each layer
+    """
+    neuron, layers = network.neuron, network.layers[:n_layers]
     head = [
-        len(network.layers),
+        len(layers),
         network.n_channels,
         neuron.reset == "zero",
         neuron.compare == ">",
         network.output_fires,
-        max(layer.delay for layer in network.layers),
+        max(layer.delay for layer in layers),
     ]
-    ints = [*head, *network.sizes, *(layer.delay for layer in network.layers)]
+    sizes, delays = [layer.n_out for layer in layers], [layer.delay for layer in layers]
+    rows: list[int] = []
+    indices: list[NDArray[Any]] = []
     floats = [np.array([neuron.threshold, neuron.subtracted, neuron.membrane_decay, neuron.synapse_decay])]
-    for layer in network.layers:
-        floats += [layer.bias, layer.weights.ravel()]
-    return np.array(ints, dtype=np.int64), np.concatenate(floats)
+    end = HEAD_INTS + 3 * len(layers)
+    for layer in layers:
+        connections = layer.connections
+        if isinstance(connections, Sparse):
+            rows.append(end)
+            indices += [connections.starts, connections.columns]
+            end += connections.starts.size + connections.columns.size
+            floats += [layer.neuron_bias, connections.values]
+        else:
+            rows.append(0)
+            floats += [layer.neuron_bias, connections.ravel()]
+    ints = np.array([*head, *sizes, *delays, *rows], dtype=np.int64)
+    return np.concatenate([ints, *indices], dtype=np.int64), np.concatenate(floats)
 
 
 def _jit(function: Any) -> Any:
@@ -44,31 +64,36 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def drive(ints: Any, floats: Any, currents: Any, out: Any) -> None:
-    """``out[i] = bias + currents[i] @ weights`` of the first layer, summed in ascending order of the channels."""
-    n_channels = ints[N_CHANNELS]
-    size = ints[HEAD_INTS]
-    weights = HEAD_FLOATS + size
-    for i in range(currents.shape[0]):
-        for j in range(size):
-            out[i, j] = floats[HEAD_FLOATS + j]
-        for c in range(n_channels):
-            x = currents[i, c]
-            if x != 0.0:
-                for j in range(size):
-                    out[i, j] += x * floats[weights + c * size + j]
+def _add_rows(h: Any, given: Any, weights: Any, rows: int, ints: Any) -> None:
+    """``h += given @ weights``, where most of what is given is 0: row by row, in ascending order.
+
+    `rows` says where sparse weights have their starts in `ints`; 0 for dense ones.
+    """
+    size, n_before = len(h), len(given)
+    if rows:
+        starts, columns = ints[rows : rows + n_before + 1], ints[rows + n_before + 1 :]
+        for k in range(n_before):
+            x = given[k]
+            if x:
+                for s in range(starts[k], starts[k + 1]):
+                    h[columns[s]] += x * weights[s]
+        return
+    for k in range(n_before):
+        x = given[k]
+        if x:
+            row = weights[k * size : (k + 1) * size]
+            for j in range(size):
+                h[j] += x * row[j]
 
 
 @_jit
-def _add_rows(h: Any, spikes: Any, weights: Any) -> None:
-    """``h += spikes @ weights``, where most spikes are 0: row by row, in ascending order."""
-    size = len(h)
-    for k in range(len(spikes)):
-        count = spikes[k]
-        if count:
-            row = weights[k * size : (k + 1) * size]
-            for j in range(size):
-                h[j] += count * row[j]
+def drive(ints: Any, floats: Any, currents: Any, out: Any) -> None:
+    """``out[i] = bias + currents[i] @ weights`` of the first layer, summed in ascending order of the channels."""
+    size, rows = ints[HEAD_INTS], ints[HEAD_INTS + 2 * ints[N_LAYERS]]
+    for i in range(currents.shape[0]):
+        for j in range(size):
+            out[i, j] = floats[HEAD_FLOATS + j]
+        _add_rows(out[i], currents[i], floats[HEAD_FLOATS + size :], rows, ints)
 
 
 @_jit
@@ -134,17 +159,19 @@ def advance(
             for layer in range(n_layers):
                 size = ints[HEAD_INTS + layer]
                 end = start + size
-                weights = floats[parameters + size : parameters + size + n_before * size]
+                rows = ints[HEAD_INTS + 2 * n_layers + layer]
+                synapses = ints[rows + n_before] if rows else n_before * size
+                weights = floats[parameters + size : parameters + size + synapses]
                 h = inputs[:size]
                 if layer == 0:
                     h[:] = drives[i]
                     if t < spikes.shape[1]:
-                        _add_rows(h, spikes[i, t], weights)
+                        _add_rows(h, spikes[i, t], weights, rows, ints)
                 else:
                     h[:] = floats[parameters : parameters + size]
                     back = t - ints[HEAD_INTS + n_layers + layer] + 1
                     if back >= 0:
-                        _add_rows(h, ring[i, back % depth, before:start], weights)
+                        _add_rows(h, ring[i, back % depth, before:start], weights, rows, ints)
                 mem, syn, fired = state[i, 0, start:end], state[i, 1, start:end], now[start:end]
                 limit = threshold if layer < n_layers - 1 or ints[OUTPUT_FIRES] else np.inf
                 _update(mem, syn, h, fired, limit, taken, beta, alpha, ints[STRICT], ints[ZERO_RESET])
@@ -152,5 +179,5 @@ def advance(
                     raster[i, t, start:end] = fired.astype(np.uint8)
                 if traces.shape[1]:
                     traces[i, t, start:end] = mem
-                parameters += size + n_before * size
+                parameters += size + synapses
                 before, start, n_before = start, end, size

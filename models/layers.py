@@ -175,7 +175,8 @@ class Conv2d:
         weights = np.array(finite(self.weights, "weights"), order="C")
         if weights.ndim != 4 or 0 in weights.shape:
             raise InvalidInputError(
-                f"Weights of shape {weights.shape} were given; a convolution needs [c_out, c_in / groups, height, width]."
+                f"Weights of shape {weights.shape} were given; a convolution needs "
+                "[c_out, c_in / groups, height, width]."
             )
         c_out, c_group, *kernel = weights.shape
         shape = _wholes(self.input_shape, "input_shape", 3, 1)

@@ -18,8 +18,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -34,11 +35,11 @@ from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models.file import save
 from ..models.network import Network
 from ..models.stimulus import FloatArray
-from ..runtime.agent import Agent, launch
-from ..runtime.fidelity import launch_expected, wilson
+from ..runtime.agent import Agent
 from .arguments import parse, run_as_script
 from .evaluation import Policy, largest, margins, run_episodes, summary
-from .teachers import Teaching, teaching
+from .teachers import Teacher, teacher_facts, teacher_from
+from .verification import can_verify, twin, verified
 
 try:
     import torch
@@ -51,7 +52,6 @@ except ModuleNotFoundError:
     raise MissingPackageError.needs("Training", "PyTorch", "training") from None
 
 SEEDS_PER_RUN = 1_000_000  # a run's training episodes are reset with seeds from here on, far from the evaluation's
-VERIFIED_EPISODES, VERIFIED_STATES = 5, 1000
 
 Report = Callable[[str], None]
 
@@ -156,7 +156,7 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
     profile = settings.profile()
     with GymnasiumEnvironment(settings.env) as env:
         n_inputs, n_actions = env.spaces.n_inputs, env.spaces.n_actions
-    taught = teaching(settings.teacher, settings.env, n_inputs, n_actions)
+    teacher = teacher_from(settings.teacher, settings.env, n_inputs, n_actions)
     rng = np.random.default_rng(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     first_seed = SEEDS_PER_RUN * (1 + settings.seed)
@@ -173,9 +173,9 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
         generator,
     )
     twin(student.to_network(), profile)  # or there is none, which is better known now
-    verify = can_verify(settings, student.to_network(), profile, report)
+    verify = can_verify(settings.verify, student.to_network(), profile, report)
 
-    policy: Policy = taught.teacher.actions
+    policy: Policy = teacher.actions
     seen: list[FloatArray] = []
     labels: list[NDArray[np.int64]] = []
     best: tuple[tuple[float, float], Network] | None = None
@@ -184,14 +184,14 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
         collect = explorer(policy, settings.explore, n_actions, rng)
         seed = first_seed + number * settings.episodes
         seen.append(run_episodes(settings.env, collect, settings.episodes, seed).observations)
-        labels.append(taught.teacher.actions(seen[-1]))
+        labels.append(teacher.actions(seen[-1]))
         if number == 0:  # the weights learnt on it must keep their meaning
             student.standardise(seen[0].mean(axis=0), np.maximum(seen[0].std(axis=0), 1e-6))
         states = np.concatenate(seen)
         loss = fit(student, states, np.concatenate(labels), settings, generator)
         network = student.to_network()
         agent = twin(network, profile)
-        tried = evaluated(agent, settings.env, settings.validation_episodes, validation_seed, taught)
+        tried = evaluated(agent, settings.env, settings.validation_episodes, validation_seed, teacher)
         report(
             f"round {number}: {len(states)} states, loss {loss:.4f}, return {tried['mean_return']:.2f} "
             f"(least {tried['min_return']:.0f}), agreement {tried['agreement_with_teacher']:.2%}, "
@@ -200,21 +200,18 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
         score = tried["mean_return"], tried["agreement_with_teacher"]
         if best is None or score >= best[0]:
             best = score, network
-        policy = acting(agent)
+        policy = partial(deciding, agent)
 
     assert best is not None
     name = settings.output.stem if settings.output else "unnamed"
-    return replace(best[1], name=name, provenance=provenance(settings, best[1], taught, verify))
+    facts = provenance(settings, best[1], teacher, verify)
+    report_results(facts, report)
+    return replace(best[1], name=name, provenance=facts)
 
 
-def twin(network: Network, profile: Profile) -> Agent:
-    """The network as it will decide on the profile's target, in this process."""
-    return launch_expected(network, profile, "twin")
-
-
-def acting(agent: Agent) -> Policy:
+def deciding(agent: Agent, observations: FloatArray) -> NDArray[np.int64]:
     """What an agent does: actions [n] for observations [n, n_inputs]."""
-    return lambda observations: largest(agent.decide(observations).output)
+    return np.asarray(agent.decide(observations).action)
 
 
 def explorer(policy: Policy, share: float, n_actions: int, rng: np.random.Generator) -> Policy:
@@ -231,7 +228,7 @@ def explorer(policy: Policy, share: float, n_actions: int, rng: np.random.Genera
 def fit(
     student: Student, states: FloatArray, labels: NDArray[np.int64], settings: Settings, generator: torch.Generator
 ) -> float:
-    """One round's gradient steps, on observations [n, n_inputs] and the teacher's actions [n]; returns the mean loss."""
+    """One round's gradient steps, on states [n, n_inputs] and the teacher's actions [n]; returns the mean loss."""
     x, label = torch.from_numpy(states), torch.from_numpy(labels)
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.updates)
@@ -255,7 +252,7 @@ def loss_of(potentials: Tensor, label: Tensor, settings: Settings) -> Tensor:
     return cross_entropy(potentials, label) + settings.margin_weight * lacking.mean()
 
 
-def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, taught: Teaching) -> dict[str, Any]:
+def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, teacher: Teacher) -> dict[str, Any]:
     """Play and summarise, as plain values for a header.
 
     Agreement is the share of the states that the agent visited in which the teacher would do the same. The margins
@@ -269,7 +266,7 @@ def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, taught:
 
     ran = run_episodes(env_id, act, episodes, first_seed)
     margin = margins(np.concatenate(values))
-    agrees = ran.actions == taught.teacher.actions(ran.observations)
+    agrees = ran.actions == teacher.actions(ran.observations)
     return {
         "env": env_id,
         "target": "reference" if agent.deployment.exact else f"twin of {agent.profile}",
@@ -283,101 +280,69 @@ def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, taught:
     }
 
 
-# --- the target itself ------------------------------------------------------------------------------------------------
-
-
-def can_verify(settings: Settings, network: Network, profile: Profile, report: Report) -> bool:
-    """Whether the target will be asked at the end; opens it for a moment, so that it is known before training.
-
-    Raises
-    ------
-    SpikeloopError
-        If verification was asked for and the target cannot be had.
-    """
-    if settings.verify is False or (settings.verify is None and profile.target == "reference"):
-        return False
-    try:
-        launch(network, profile, seed=settings.seed).close()
-    except SpikeloopError as error:
-        if settings.verify:
-            raise
-        report(f"the result will not be verified on {profile.name}: {error}")
-        return False
-    return True
-
-
-def verified(settings: Settings, network: Network, profile: Profile) -> dict[str, Any]:
-    """Measure the target itself: its agreement with the twin where that leads to, and its returns, as plain values."""
-    states: list[FloatArray] = []
-
-    def act(observations: FloatArray) -> NDArray[np.int64]:
-        states.append(observations)
-        return np.asarray(agent.decide(observations).action)
-
-    with launch(network, profile, seed=settings.seed) as agent:
-        ran = run_episodes(settings.env, act, VERIFIED_EPISODES, settings.evaluation_seed)
-        asked = ran.observations[:: -(-len(ran.observations) // VERIFIED_STATES)]
-        given = agent.decide(asked)
-    expected = twin(network, profile).decide(asked)
-    agreed = int(np.count_nonzero(given.action == expected.action))
-    return {
-        "target": profile.name,
-        "episodes": VERIFIED_EPISODES,
-        "first_seed": settings.evaluation_seed,
-        **summary(ran.returns),
-        "states": len(asked),
-        "agreement_with_twin": agreed / len(asked),
-        "interval": list(wilson(agreed, len(asked))),
-        "max_abs_dv": float(np.abs(given.output - expected.output).max()),
-    }
-
-
-def provenance(settings: Settings, network: Network, taught: Teaching, verify: bool) -> dict[str, Any]:
+def provenance(settings: Settings, network: Network, teacher: Teacher, verify: bool) -> dict[str, Any]:
     """Where the network came from and how good it is, as plain values."""
     profile, neuron = settings.profile(), network.neuron
     apart = {"for_", "set_", "teacher", "seed", "output", "force", "verify"}
     hyperparameters = {name: value for name, value in asdict(settings).items() if name not in apart}
     hyperparameters |= {"hidden": list(settings.hidden), "reset": neuron.reset}
     hyperparameters |= {"membrane_decay": neuron.membrane_decay, "synapse_decay": neuron.synapse_decay}
-    played = run_episodes(settings.env, taught.teacher.actions, settings.evaluation_episodes, settings.evaluation_seed)
+    played = run_episodes(settings.env, teacher.actions, settings.evaluation_episodes, settings.evaluation_seed)
     facts: dict[str, Any] = {
         "algorithm": "imitation of a teacher by dataset aggregation (DAgger)",
         "script": "spikeloop.training.distil",
         "trained_for": training_facts(profile),
         "seed": settings.seed,
         "hyperparameters": hyperparameters,
-        "teacher": {**taught.facts, **summary(played.returns)},
+        "teacher": {**teacher_facts(teacher), **summary(played.returns)},
         "evaluation": evaluated(
-            twin(network, profile), settings.env, settings.evaluation_episodes, settings.evaluation_seed, taught
+            twin(network, profile), settings.env, settings.evaluation_episodes, settings.evaluation_seed, teacher
         ),
         "versions": versions(),
     }
     if verify:
         facts["versions"] |= {"nest-simulator": version("nest-simulator")} if profile.target == "nest" else {}
         try:
-            facts["verification"] = verified(settings, network, profile)
+            facts["verification"] = verified(network, profile, settings.env, settings.evaluation_seed)
         except SpikeloopError as error:  # the student is trained; whoever opens it next can verify it
             facts["verification"] = {"target": profile.name, "failed": str(error)}
     return facts
 
 
+def report_results(facts: Mapping[str, Any], report: Report) -> None:
+    """What the kept network came to, in a line for each who acted."""
+    of_teacher, of_student, of_target = facts["teacher"], facts["evaluation"], facts.get("verification", {})
+    report(f"teacher: return {of_teacher['mean_return']:.2f}; {of_teacher['description']}")
+    report(
+        f"student, as {of_student['target']}: return {of_student['mean_return']:.2f} (least "
+        f"{of_student['min_return']:.0f}) in {of_student['episodes']} episodes, agreement with the teacher "
+        f"{of_student['agreement_with_teacher']:.2%}"
+    )
+    if "failed" in of_target:
+        report(f"{of_target['target']} itself could not be asked: {of_target['failed']}")
+    elif of_target:
+        report(
+            f"{of_target['target']} itself: return {of_target['mean_return']:.2f} in {of_target['episodes']} episodes, "
+            f"agreement with its twin {of_target['agreement_with_twin']:.2%} of {of_target['states']} states"
+        )
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train as the command line says."""
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train as the command line says, write the network file, and return what it came to."""
     settings = parse(Settings, "spikeloop train distil", argv)
     output = usable(settings)
     torch.set_num_threads(1)  # the network is small; more threads only wait for each other
     torch.use_deterministic_algorithms(True)
     network = train(settings, report=lambda line: print(line, flush=True))
     keep(network, output)
-    facts = network.provenance
-    print(f"teacher: {facts['teacher']['mean_return']:.2f}; {facts['teacher']['description']}")
-    print({name: value for name, value in facts["evaluation"].items() if name != "returns"})
-    if "verification" in facts:
-        print(facts["verification"])
     print(f"wrote {output}: {network!r}")
+    told = ("trained_for", "teacher", "evaluation", "verification")
+    facts = {name: dict(network.provenance[name]) for name in told if name in network.provenance}
+    del facts["evaluation"]["returns"]
+    return {"file": str(output), "network_hash": network.content_hash, **facts}
 
 
 def usable(settings: Settings) -> Path:

@@ -162,7 +162,7 @@ class QSettings:
     input_scale: float = 1.0
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 0.001
-    discount: float = 0.999
+    discount: float = 0.99
     double: bool = True
     loss: Literal["mse", "huber"] = "mse"
     clip: float = 1.0
@@ -393,7 +393,7 @@ def update(policy: nn.Module, target: nn.Module, optimiser: Any, batch: Sequence
 
 def _optimiser(parameters: Sequence[Tensor], settings: Any) -> Any:
     if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+        return torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
     return torch.optim.RMSprop(parameters, lr=settings.learning_rate, alpha=0.95, eps=0.001)
 
 

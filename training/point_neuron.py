@@ -22,7 +22,7 @@ def fire(
     """The spikes of a layer in a window of `ticks` ticks.
 
     The gradient does not pass through the reset. The derivative of a spike is SuperSpike's
-    ``1 / (scale*|V - threshold| + 1)**2``, in thresholds, and 0 while the neuron is refractory.
+    ``1 / (scale*|V - threshold| + 1)**2``, and 0 while the neuron is refractory.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class _Fire(torch.autograd.Function):
             ctx.distance,
             ctx.delay,
             *_scalars(constants),
-            ctx.scale / constants.threshold,
+            ctx.scale,
             of_before,
             of_after,
             of_arrivals,

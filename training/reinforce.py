@@ -131,7 +131,6 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
     optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
     visited: deque[tuple[NDArray[Any], int]] = deque(maxlen=REPLAY_STATES)
     batch: list[Episode] = []
-    loss: float | None = None
 
     run = Run(
         "reinforce",
@@ -167,6 +166,7 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
             episode = play(policy, environment, SEEDS_PER_RUN * (1 + settings.seed) + number, rng)
             visited.extend(zip(episode.observations, episode.actions.tolist(), strict=True))
             batch.append(episode)
+            loss = None
             if len(batch) == settings.episodes_per_update:
                 loss = update(policy, optimiser, batch, settings.discount)
                 batch = []

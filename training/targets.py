@@ -7,9 +7,10 @@ A new kind of target joins with one entry in `STUDENTS`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -245,12 +246,14 @@ def _point_neuron(profile: Profile, settings: StudentSettings, generator: torch.
     if profile.target != "nest" or not is_known(profile):
         return None
     assert profile.neuron is not None and profile.time is not None, "the schema requires both"  # noqa: PT018
-    decay = float(np.exp(-profile.time.step_ms / float(profile.neuron.parameters["tau_m"])))
-    # NEST's neurons fire at the threshold itself. Six digits, as the preflight compares them.
-    given: dict[str, Any] = {"reset": profile.neuron.reset, "membrane_decay": round(decay, 6), "synapse_decay": 0.0}
-    _refuse_others(settings.neuron, given, profile)
+    # NEST's neurons fire at the threshold itself.
+    given: dict[str, Any] = {"reset": profile.neuron.reset, "synapse_decay": 0.0}
     neuron = Neuron(threshold=settings.neuron.threshold, compare=">=", **given)
-    return PointNeuronStudent(settings, neuron, constants(plan(_empty(settings, neuron), profile)), generator)
+    found = constants(plan(_empty(settings, neuron), profile))
+    # Six digits, as the preflight compares them.
+    given["membrane_decay"] = round(math.exp(-profile.time.step_ms / float(profile.neuron.parameters["tau_m"])), 6)
+    _refuse_others(settings.neuron, given, profile)
+    return PointNeuronStudent(settings, replace(neuron, membrane_decay=given["membrane_decay"]), found, generator)
 
 
 def _refuse_others(asked: NeuronSettings, given: Mapping[str, Any], profile: Profile) -> None:

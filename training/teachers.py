@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ..errors import EnvironmentMismatchError, NetworkFileError, UnknownNameError
 from ..models import file
 from ..models.loading import bundled, load
-from ..models.network import Network
 from ..models.stimulus import FloatArray
 from ..runtime.agent import launch
 
@@ -51,65 +50,105 @@ def teacher_for(env_id: str) -> Teacher:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Teaching:
-    """A teacher, and what a provenance says of it.
+class TrainedTeacher:
+    """A network that teaches: a conventional one, or a spiking one on the reference.
 
     Attributes
     ----------
-    teacher : Teacher
-    facts : mapping
-        Plain values: its description, and where it was loaded from.
+    decide : callable
+        The actions [n] for observations [n, n_inputs].
+    description : str
+    n_inputs, n_actions : int
+        What it takes and chooses from.
+    path : Path
+        The file that it was loaded from.
+    sha256 : str
+        Of the file, hex.
     """
 
-    teacher: Teacher
-    facts: Mapping[str, Any]
+    decide: Callable[[FloatArray], NDArray[np.int64]]
+    description: str
+    n_inputs: int
+    n_actions: int
+    path: Path
+    sha256: str
+
+    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
+        """The action for each state: [n] for observations [n, n_inputs]."""
+        return self.decide(observations)
 
 
-def teaching(source: str, env_id: str, n_inputs: int, n_actions: int) -> Teaching:
-    """The teacher that `source` names, which fits an environment of `n_inputs` values and `n_actions` actions.
+def load_teacher(source: str | Path) -> TrainedTeacher:
+    """Load a network that teaches.
 
     Parameters
     ----------
-    source : str
-        "computed" (see `teacher_for`), a file of a conventional network as `policy.load_policy` reads it, a network
-        file or a bundled agent's name (which acts on the reference), or a training run's folder.
+    source : str or Path
+        A file of a conventional network as `policy.load_policy` reads it, a network file or a bundled agent's name, or
+        a training run's folder.
 
     Raises
     ------
     UnknownNameError
-        If there is no such file or agent, or no computed teacher for the environment.
+        If there is no such file or agent.
     NetworkFileError
-        If a file cannot be read.
-    EnvironmentMismatchError
-        If the teacher does not fit the environment.
+        If the file cannot be read.
     """
-    if source == COMPUTED:
-        computed = teacher_for(env_id)
-        return Teaching(computed, {"source": COMPUTED, "description": computed.description})
     path = _file(source)
     if not path.is_file():
-        load(source)  # which says what is wrong with it
+        load(path)  # which says what is wrong with it
     data = file.read(path)
-    if file.is_network_file(data):
-        network = load(path)
-        teacher: Teacher = SpikingTeacher(network)
-        shape = network.n_inputs, network.n_outputs
-    else:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not file.is_network_file(data):
         from .policy import load_policy  # which needs torch
 
         policy = load_policy(path)
-        teacher, shape = policy, (policy.n_inputs, policy.n_actions)
-    if shape != (n_inputs, n_actions):
+        return TrainedTeacher(policy.actions, policy.description, policy.n_inputs, policy.n_actions, path, sha256)
+    network = load(path)
+    agent = launch(network)
+
+    def decide(observations: FloatArray) -> NDArray[np.int64]:
+        return np.asarray(agent.decide(observations).action)
+
+    description = f"spiking network '{network.name}' on the reference, hash {network.content_hash[:12]}"
+    return TrainedTeacher(decide, description, network.n_inputs, network.n_outputs, path, sha256)
+
+
+def teacher_from(source: str, env_id: str, n_inputs: int, n_actions: int) -> Teacher:
+    """The teacher that `source` names, for an environment of `n_inputs` values and `n_actions` actions.
+
+    Parameters
+    ----------
+    source : str
+        "computed" (see `teacher_for`), or as `load_teacher` takes it.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If the teacher does not fit the environment.
+    SpikeloopError
+        As `teacher_for` and `load_teacher` raise them.
+    """
+    if source == COMPUTED:
+        return teacher_for(env_id)
+    teacher = load_teacher(source)
+    if (teacher.n_inputs, teacher.n_actions) != (n_inputs, n_actions):
         raise EnvironmentMismatchError(
-            f"The teacher {path} takes {shape[0]} values and chooses from {shape[1]} actions; environment '{env_id}' "
-            f"observes {n_inputs} and has {n_actions}: name a teacher that was trained for it."
+            f"The teacher {teacher.path} takes {teacher.n_inputs} values and chooses from {teacher.n_actions} actions; "
+            f"environment '{env_id}' observes {n_inputs} and has {n_actions}: name a teacher that was trained for it."
         )
-    facts = {"source": str(path), "sha256": hashlib.sha256(data).hexdigest(), "description": teacher.description}
-    return Teaching(teacher, facts)
+    return teacher
 
 
-def _file(source: str) -> Path:
-    path = bundled().get(source) or Path(source)
+def teacher_facts(teacher: Teacher) -> dict[str, str]:
+    """What the provenance of a network says of its teacher, as plain values."""
+    if isinstance(teacher, TrainedTeacher):
+        return {"source": str(teacher.path), "sha256": teacher.sha256, "description": teacher.description}
+    return {"source": COMPUTED, "description": teacher.description}
+
+
+def _file(source: str | Path) -> Path:
+    path = bundled().get(str(source)) or Path(source)
     if not path.is_dir():
         return path
     for name in IN_A_FOLDER:
@@ -118,23 +157,6 @@ def _file(source: str) -> Path:
     raise NetworkFileError(
         f"{path} is a folder with none of {', '.join(IN_A_FOLDER)} in it: name a file, or a training run's folder."
     )
-
-
-class SpikingTeacher:
-    """A spiking network, acting on the reference."""
-
-    def __init__(self, network: Network) -> None:
-        self._agent = launch(network)
-
-    @property
-    def description(self) -> str:
-        """What it is, in one sentence."""
-        network = self._agent.network
-        return f"spiking network '{network.name}' on the reference, hash {network.content_hash[:12]}"
-
-    def actions(self, observations: FloatArray) -> NDArray[np.int64]:
-        """The action for each state: [n] for observations [n, n_inputs]."""
-        return np.asarray(self._agent.decide(observations).action)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -166,5 +166,5 @@ def test_an_encoder_that_cannot_fill_the_channels(tmp_path, make_network):
     network = load(tmp_path / "odd.spk")
     weights = torch.from_numpy(network.layers[0].weights[:1].copy())
     torch.save(([weights], [None]), tmp_path / "one.pt")
-    with pytest.raises(NetworkFileError, match="has 1 inputs, which an encoder with .* cannot fill"):
+    with pytest.raises(NetworkFileError, match=r"has 1 inputs, which an encoder with .* cannot fill"):
         open_player(str(tmp_path / "one.pt"), 3, encoding=Encoding(steps=5), constant_one=True).__enter__()
