@@ -26,7 +26,7 @@ from .deployment import Deployment, Population
 from .dynamics import drive, pack
 from .findings import Finding
 from .nest_kernel import import_nest, translated
-from .point_neuron import PointNeuronSession, is_known
+from .point_neuron import PointNeuronSession, has_twin
 
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any input that `inject` lets through
@@ -61,7 +61,7 @@ class NestBackend:
 
     def twin(self, deployment: Deployment) -> Session | None:
         """NEST's point neurons in this process, where their update is known."""
-        return PointNeuronSession(deployment) if is_known(deployment.profile) else None
+        return PointNeuronSession(deployment) if has_twin(deployment) else None
 
 
 class NestSession:

@@ -129,7 +129,8 @@ def _point_neuron(network: Network, profile: Profile) -> Recipe:
         if name in parameters:
             parameters[name] = [parameters[name]]
     refractory = max(float(neuron.parameters.get(name, 0.0)) for name in ("t_ref", "dead_time"))
-    silence = max(time.delay_ms, time.input_delay_ms, refractory) + time.resolution_ms
+    longest = time.delay_ms + (max(layer.delay for layer in network.layers) - 1) * time.step_ms
+    silence = max(longest, time.input_delay_ms, refractory) + time.resolution_ms
     ticks = math.ceil(round(silence / time.resolution_ms, 6))
     return Recipe(
         sentence=f"{neuron.model} with the profile's own parameters, {time.resolution_ms:g} ms time step",

@@ -50,13 +50,18 @@ def is_known(profile: Profile) -> bool:
     return neuron is not None and PARAMETERS.get(neuron.model) == set(neuron.parameters)
 
 
+def has_twin(deployment: Deployment) -> bool:
+    """Whether a `PointNeuronSession` can stand for the deployment: its neuron `is_known`, its connections are dense."""
+    return is_known(deployment.profile) and all(isinstance(p.weights, np.ndarray) for p in deployment.projections)
+
+
 class PointNeuronSession:
     """A session that decides as NEST does; see `spikeloop.deploy.backend.Session`.
 
     Parameters
     ----------
     deployment : Deployment
-        On NEST, by the mapping "point_neuron", under a profile that `is_known`.
+        On NEST, by the mapping "point_neuron"; one that `has_twin`.
     """
 
     max_batch: int | None = None
@@ -188,7 +193,7 @@ class Constants:
 
 
 def constants(deployment: Deployment) -> Constants:
-    """Of a deployment on NEST, by the mapping "point_neuron", under a profile that `is_known`."""
+    """Of a deployment that `has_twin`."""
     window, first = deployment.window, deployment.population("layer 0")
     parameters = {name: float(value) for name, value in first.parameters.items()}
     rest, tau, capacity = (parameters[name] for name in ("E_L", "tau_m", "C_m"))

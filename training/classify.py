@@ -29,7 +29,7 @@ from .policy import Policy
 from .runs import Run, generator_state, positive, reproducible, restore_generator, resumed, within
 from .spiking_policy import SpikingPolicy
 from .surrogate import SurrogateKind
-from .teachers import teacher_for as load_teacher
+from .teachers import load_teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

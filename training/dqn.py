@@ -14,7 +14,7 @@ van Hasselt, Guez and Silver, "Deep Reinforcement Learning with Double Q-learnin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from .architecture import Scale, build, mlp, mnih
 from .arguments import parse_given, run_as_script
 from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
 from .policy import Policy
+from .presets import DQN as PRESETS
 from .replay import ReplayMemory
 from .runs import (
     MOST_REPLAY_BYTES,
@@ -46,41 +47,6 @@ from .runs import (
 
 SEEDS_PER_RUN = 1_000_000  # episodes are reset with seeds from here on, far from those of evaluations
 REPLAY_STATES = 20_000
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "CartPole-v1": {"max_steps": 200, "target_average": 195.0},
-    "MountainCar-v0": {
-        "max_steps": 500,
-        "target_average": -130.0,
-        "hidden": (64, 64),
-        "shaping": "mountain-car",
-        "target_every": 5,
-    },
-    "spikeloop/BreakoutPatel-v0": {
-        "network": "mlp",
-        "hidden": (1000,),
-        "input_scale": 1 / 255,
-    },
-    "spikeloop/BreakoutMnih-v0": {"network": "mnih"},
-}
-_BREAKOUT = {
-    "discount": 0.99,
-    "optimiser": "rmsprop",
-    "learning_rate": 0.00025,
-    "epsilon_end": 0.1,
-    "epsilon_schedule": "linear",
-    "epsilon_steps": 1_000_000,
-    "memory_size": 200_000,
-    "initial_memory": 50_000,
-    "batch_size": 32,
-    "target_unit": "steps",
-    "target_every": 10_000,
-    "double": False,
-    "update_every": 4,
-    "shaping": "sign",
-    "episodes": 30_000,
-}
-PRESETS = {env: ({**_BREAKOUT, **own} if "Breakout" in env else own) for env, own in PRESETS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

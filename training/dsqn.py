@@ -14,29 +14,19 @@ Neftci, Mostafa and Zenke, "Surrogate Gradient Learning in Spiking Neural Networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..models.network import Neuron
 from .arguments import parse_given, run_as_script
-from .dqn import PRESETS as DQN_PRESETS
 from .dqn import Learner, QSettings, learn
 from .environment import Shaping
+from .presets import DSQN as PRESETS
 from .runs import positive, resumed, within
 from .spiking_policy import SpikingPolicy
 from .surrogate import SurrogateKind
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "CartPole-v1": DQN_PRESETS["CartPole-v1"],
-    "MountainCar-v0": {**DQN_PRESETS["MountainCar-v0"], "hidden": (65, 65)},
-    "spikeloop/BreakoutPatel-v0": {
-        name: value
-        for name, value in DQN_PRESETS["spikeloop/BreakoutPatel-v0"].items()
-        if name not in ("network", "learning_rate", "optimiser")
-    },
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +56,7 @@ class Settings(QSettings):
     """
 
     output: Path = Path("runs/dsqn")
+    learning_rate: float = 0.0005
     hidden: tuple[int, ...] = (17, 17)
     steps: int = 20
     threshold: float = 1.0

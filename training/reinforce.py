@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,11 @@ from .architecture import build, mlp
 from .arguments import parse_given, run_as_script
 from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
 from .policy import Policy
+from .presets import REINFORCE as PRESETS
 from .runs import Run, generator_state, positive, reproducible, restore_generator, resumed, summary, told, within
 
 SEEDS_PER_RUN = 1_000_000  # episodes are reset with seeds from here on, far from those of evaluations
 REPLAY_STATES = 20_000
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "CartPole-v1": {"max_steps": 200, "target_average": 195.0},
-    "MountainCar-v0": {"max_steps": 500, "target_average": -130.0, "hidden": (64, 64), "shaping": "mountain-car"},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,9 @@ import numpy as np
 import psutil
 import pytest
 from spikeloop.cli.main import main
+from spikeloop.deploy.twin import training_facts
 from spikeloop.errors import TraceError
+from spikeloop.hardware_profiles import load_profile
 from spikeloop.models import Decoder, Encoder, Neuron, save
 from spikeloop.runtime import Trace
 
@@ -136,6 +138,8 @@ def files(tmp_path_factory, make_network):
     folder = tmp_path_factory.mktemp("files")
     save(make_network(name="small"), folder / "small.spk")
     save(make_network((2, 8, 3), name="car"), folder / "car.spk")
+    facts = training_facts(load_profile("nest-iaf_psc_delta"))
+    save(make_network(name="distilled", provenance={"trained_for": facts}), folder / "distilled.spk")
     save(make_network(neuron=Neuron(synapse_decay=0.5)), folder / "no-recipe.spk")
     save(
         make_network((2, 6, 3), encoder=Encoder("poisson", two_neurons=True), decoder=Decoder("first_spike")),

@@ -118,6 +118,14 @@ def test_check(spikeloop, observations):
     assert document["first_disagreement"] is None
 
 
+def test_check_of_an_agent_that_was_trained_for_the_profile(in_process):
+    words = ("check", "distilled.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy", "--require", "100")
+    shown = in_process(*words)
+    assert shown.code == 0
+    assert "the twin of nest-iaf_psc_delta, which it was trained under" in shown.out
+    assert "compared with       the reference" in in_process(*words, "--against", "reference").out
+
+
 def test_check_with_a_bar_that_is_not_met(spikeloop):
     # A threshold that is never reached: no hidden neuron fires, and the actions are the output biases'.
     words = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy", "--set", "V_th=1e6")

@@ -79,6 +79,15 @@ def test_a_run_for_people_ends_with_a_table(spikeloop):
     assert "100.00 %" in result.out
 
 
+def test_a_run_of_an_agent_that_was_trained_for_the_profile_is_compared_with_its_twin(in_process):
+    words = ("run", "distilled.spk", "--on", "nest-iaf_psc_delta", "--env", "CartPole-v1", "--episodes", "1")
+    shown = in_process(*words, "--in-process")
+    assert "agreement with the twin" in shown.out
+    assert "100.00 %" in shown.out
+    assert "as the twin" in shown.err
+    assert "agreement with the reference" in in_process(*words, "--in-process", "--set", "t_ref=1.0").out
+
+
 def test_a_paced_run_keeps_its_period(spikeloop):
     words = ("run", "small.spk", "--on", "reference", "--env", "CartPole-v1", "--episodes", "2")
     run = spikeloop(*words, "--pace", "1", "--slack-ms", "10", "--on-miss", "safe:1", "--json").document

@@ -91,6 +91,14 @@ CASES = {
         "check small.spk --on reference --observations states.npy --require 101",
         "Invalid value for '--require'",
     ),
+    "neither reference nor twin": (
+        "check small.spk --on reference --observations states.npy --against truth",
+        "it must be 'reference' or 'twin'",
+    ),
+    "no twin": (
+        "check small.spk --on nest-pp_psc_delta --observations states.npy --against twin",
+        "No software twin of profile 'nest-pp_psc_delta' is known",
+    ),
     # addresses
     "no address": ("serve small.spk --on reference --bind 5560", "'5560' is no address; tcp://<host>:<port> is needed"),
     "no own address": (

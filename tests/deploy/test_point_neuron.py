@@ -90,6 +90,14 @@ def test_the_reset_potential_is_the_profiles():
 
 
 @pytest.mark.parametrize("profile", [resetting, subtracting])
+def test_delays_of_the_networks_own(profile, make_network):
+    """NEST's windows follow each other: a silence shorter than the longest delay would let spikes of one into the next."""
+    network = make_network((3, 8, 7, 2), steps=12, scale=1.5, delays=[1, 4, 6])
+    stimulus = Stimulus(np.random.default_rng(6).normal(size=(10, 3)))
+    assert assert_as_on_nest(network, profile(), stimulus) > 0.02
+
+
+@pytest.mark.parametrize("profile", [resetting, subtracting])
 def test_potentials_that_equal_the_threshold(profile):
     """Weights and currents on a grid, so that sums hit the threshold in exact arithmetic: both sides round alike."""
     rng = np.random.default_rng(2)
@@ -128,14 +136,15 @@ def cases(draw):
     sizes = draw(st.lists(st.integers(1, 7), min_size=2, max_size=4))
     encoder = draw(st.sampled_from([Encoder(), Encoder("poisson", two_neurons=True, constant_one=True)]))
     decoder = draw(st.sampled_from([Decoder(), Decoder("spike_count")]))
-    return profile(**values), sizes, encoder, decoder, draw(st.integers(0, 10**6))
+    delays = [1] + [draw(st.integers(1, 3)) for _ in sizes[2:]]
+    return profile(**values), sizes, delays, encoder, decoder, draw(st.integers(0, 10**6))
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(cases())
 def test_random_networks_and_settings(make_network, case):
-    profile, sizes, encoder, decoder, seed = case
-    network = make_network(sizes, steps=12, seed=seed, scale=1.5, encoder=encoder, decoder=decoder)
+    profile, sizes, delays, encoder, decoder, seed = case
+    network = make_network(sizes, steps=12, seed=seed, scale=1.5, delays=delays, encoder=encoder, decoder=decoder)
     observations = np.random.default_rng(seed).normal(size=(4, sizes[0]))
     assert_as_on_nest(network, profile, encoder.encode(observations, network.steps))
 

@@ -1,10 +1,14 @@
 """check: exact where it must be, and honest where it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from spikeloop.deploy.conformance import example
+from spikeloop.deploy.twin import training_facts
 from spikeloop.errors import InvalidInputError
-from spikeloop.models import Encoder
+from spikeloop.hardware_profiles import load_profile
+from spikeloop.models import Encoder, Neuron
 from spikeloop.runtime import check, launch, load_observations
 from spikeloop.runtime.fidelity import wilson
 
@@ -32,6 +36,43 @@ def test_approximate_profiles_do_not_and_it_is_counted():
     assert report.differing_trains > 0
     low, high = report.interval
     assert low < report.agreement < high
+
+
+def trained(profile, **settings):
+    """A network whose provenance says that it was trained for a profile."""
+    facts = training_facts(load_profile(profile, settings))
+    return replace(example(4, neuron=Neuron(reset="zero")), provenance={"trained_for": facts})
+
+
+def test_a_network_trained_for_a_profile_is_compared_with_its_twin():
+    network = trained("nest-iaf_psc_delta", t_ref=0.5)
+    report = check(network, "nest-iaf_psc_delta", STATES, settings={"t_ref": 0.5})
+    assert (report.against, report.agreement, report.differing_trains) == ("twin", 1.0, 0)
+    assert report.max_abs_dv <= 1e-9
+    assert report.trains == 60 * 11
+    against = check(network, "nest-iaf_psc_delta", STATES, settings={"t_ref": 0.5}, against="reference")
+    assert (against.against, against.as_dict()["against"]) == ("reference", "reference")
+    assert against.differing_trains > 0
+    # With other settings it is another profile, and for an exact one the reference is the twin.
+    assert check(network, "nest-iaf_psc_delta", STATES[:5]).against == "reference"
+    assert check(trained("nest-exact"), "nest-exact", STATES[:5]).against == "reference"
+
+
+def test_the_twin_of_any_profile_that_has_one():
+    for profile in ("reference", "nest-exact", "nest-iaf_psc_delta"):
+        report = check(example(4), profile, STATES[:20], against="twin")
+        assert (report.against, report.agreement, report.differing_trains) == ("twin", 1.0, 0), profile
+    with pytest.raises(InvalidInputError, match="No software twin of profile 'nest-pp_psc_delta'"):
+        check(example(4), "nest-pp_psc_delta", STATES, against="twin")
+    with pytest.raises(InvalidInputError, match="must be 'reference' or 'twin'"):
+        check(example(4), "reference", STATES, against="nothing")
+
+
+def test_random_encoders_send_the_twin_the_same_spikes():
+    provenance = trained("nest-iaf_psc_delta").provenance
+    network = replace(example(2, encoder=Encoder("poisson", two_neurons=True)), provenance=provenance)
+    report = check(network, "nest-iaf_psc_delta", STATES, seed=5)
+    assert (report.against, report.agreement, report.differing_trains) == ("twin", 1.0, 0)
 
 
 def test_wilson_interval_against_published_values():
