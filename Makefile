@@ -44,8 +44,8 @@ thesis: .venv/.bench
 	$(BIN)/python benchmarks/thesis.py
 
 agents: .venv/.dev
-	$(BIN)/python -m spikeloop.training.imitation --env CartPole-v1 -o models/bundled/cartpole.spk
-	$(BIN)/python -m spikeloop.training.imitation --env MountainCar-v0 -o models/bundled/mountaincar.spk
+	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 -o models/bundled/cartpole.spk --force
+	$(BIN)/python -m spikeloop.training.distil --env MountainCar-v0 -o models/bundled/mountaincar.spk --force
 
 .venv/.python:
 	$(PYTHON) -m venv .venv

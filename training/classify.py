@@ -10,6 +10,7 @@ those of the thesis' table B.1. Unlike in `spikeloop.training.distil`, the state
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ..errors import InvalidInputError
 from ..models.network import Network, Neuron
+from ..models.stimulus import FloatArray
 from ..runtime.fidelity import load_observations
 from .architecture import build, mlp
 from .arguments import parse_given, run_as_script
@@ -29,7 +32,7 @@ from .policy import Policy
 from .runs import Run, generator_state, positive, reproducible, restore_generator, resumed, within
 from .spiking_policy import SpikingPolicy
 from .surrogate import SurrogateKind
-from .teachers import load_teacher
+from .teachers import load_teacher, teacher_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,7 @@ class Settings:
 
 def train(settings: Settings) -> dict[str, Any]:
     """Train; the run's folder holds the models. Returns the summary."""
-    states, labels, n_actions = _examples(settings)
+    states, labels, n_actions, facts = _examples(settings)
     reproducible(settings.seed)
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(len(states))
@@ -194,10 +197,10 @@ def train(settings: Settings) -> dict[str, Any]:
                 validation_accuracy=_accuracy(module, x[held], y[held]) if n_held else None,
             )
             if best:
-                run.save_model("best", export(), **_told(run.rows[-1]))
+                run.save_model("best", export(), **facts, **_told(run.rows[-1]))
             if run.due():
                 run.checkpoint(state())
-        run.save_model("last", export(), **_told(run.rows[-1]))
+        run.save_model("last", export(), **facts, **_told(run.rows[-1]))
         assert run.best is not None, "every row has a score"
         return run.finish(
             state(),
@@ -209,20 +212,23 @@ def train(settings: Settings) -> dict[str, Any]:
         )
 
 
-def _examples(settings: Settings) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
-    """States [n, n_inputs], the teacher's actions there, and how many actions there are."""
+def _examples(settings: Settings) -> tuple[FloatArray, NDArray[np.int64], int, dict[str, Any]]:
+    """States [n, n_inputs], the teacher's actions there, how many actions there are, and where all this comes from."""
     states = load_observations(settings.states)
-    states = states.reshape(len(states), -1)
     if not states.size:
         raise InvalidInputError(f"{settings.states} holds no states; a classifier needs some to learn from.")
+    states = states.reshape(len(states), -1)
     teacher = load_teacher(settings.teacher)
-    needed = getattr(teacher, "n_inputs", None)
-    if needed is not None and states.shape[1] != needed:
+    if states.shape[1] != teacher.n_inputs:
         raise InvalidInputError(
-            f"{settings.states} holds states of {states.shape[1]} values; {settings.teacher} reads {needed}."
+            f"{settings.states} holds states of {states.shape[1]} values; {settings.teacher} reads {teacher.n_inputs}."
         )
     labels = np.concatenate([teacher.actions(part) for part in np.array_split(states, -(-len(states) // 1000))])
-    return states, labels, int(getattr(teacher, "n_actions", labels.max() + 1))
+    facts = {
+        "teacher": teacher_facts(teacher),
+        "states": {"count": len(states), "sha256": hashlib.sha256(states.tobytes()).hexdigest()},
+    }
+    return states, labels, teacher.n_actions, facts
 
 
 def _accuracy(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:

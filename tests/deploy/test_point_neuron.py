@@ -91,7 +91,7 @@ def test_the_reset_potential_is_the_profiles():
 
 @pytest.mark.parametrize("profile", [resetting, subtracting])
 def test_delays_of_the_networks_own(profile, make_network):
-    """NEST's windows follow each other: a silence shorter than the longest delay would let spikes of one into the next."""
+    """Windows follow each other: a silence shorter than the longest delay would let spikes of one into the next."""
     network = make_network((3, 8, 7, 2), steps=12, scale=1.5, delays=[1, 4, 6])
     stimulus = Stimulus(np.random.default_rng(6).normal(size=(10, 3)))
     assert assert_as_on_nest(network, profile(), stimulus) > 0.02
