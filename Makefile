@@ -1,13 +1,14 @@
 # make demo   set up .venv and run the bundled CartPole agent live on NEST
 # make test   set up and pass the tests
 # make check  what CI runs: format, lint, types, tests
-# make bench  print the benchmark tables (make thesis: the comparison with the thesis, 10 minutes)
+# make bench  print the benchmark tables (make thesis: the comparison with the thesis; make training: five
+#             seeds of each algorithm from scratch, an hour)
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint check wheel bench thesis agents clean
+.PHONY: demo test lint check wheel bench training thesis agents clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -39,6 +40,10 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/bridge.py
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/virtual_board.py
+	$(BIN)/python benchmarks/dsqn_step.py
+
+training: .venv/.bench
+	$(BIN)/python benchmarks/training.py
 
 thesis: .venv/.bench
 	$(BIN)/python benchmarks/thesis.py

@@ -15,6 +15,9 @@ from .backend import Session, Twinned, backend
 from .deployment import Deployment
 from .reference import ReferenceSession
 
+# What a profile says in words: of no consequence.
+TEXTS = {"schema_version", "name", "summary", "source", "precision", "update_order", "departures"}
+
 
 def twin_of(deployment: Deployment) -> Session | None:
     """Open the twin: the reference where the profile promises exactness, else what the backend offers.
@@ -35,7 +38,7 @@ def training_facts(profile: Profile) -> dict[str, Any]:
 
     The name, the settings that bear on a decision, and a SHA-256 (hex) of all of the profile that does.
     """
-    parts = profile.model_dump(include={"target", "mapping", "time", "neuron"})
+    parts = profile.model_dump(exclude=TEXTS | {"limits"}, exclude_none=True)
     limits = type(profile.limits).model_fields
     return {
         "profile": profile.name,

@@ -107,7 +107,7 @@ def _reading(hint: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"choices": parts}
     if origin is tuple:
-        return {"type": parts[0], "nargs": "+", "metavar": parts[0].__name__.upper()}
+        return {"type": parts[0], "nargs": "+", "action": "extend", "metavar": parts[0].__name__.upper()}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     return {"type": hint, "metavar": "PATH" if hint is Path else hint.__name__.upper()}

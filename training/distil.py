@@ -152,7 +152,12 @@ class Settings:
 
 
 def train(settings: Settings, report: Report = lambda line: None) -> Network:
-    """Train, evaluate and return the network, with its provenance; one line per round goes to `report`."""
+    """Train, evaluate and return the network, with its provenance; one line per round goes to `report`.
+
+    Sets torch to one thread, for good.
+    """
+    # More would only wait for each other; and NEST shares OpenMP's setting with torch, and crashes when it is raised.
+    torch.set_num_threads(1)
     profile = settings.profile()
     with GymnasiumEnvironment(settings.env) as env:
         n_inputs, n_actions = env.spaces.n_inputs, env.spaces.n_actions
@@ -334,7 +339,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says, write the network file, and return what it came to."""
     settings = parse(Settings, "spikeloop train distil", argv)
     output = usable(settings)
-    torch.set_num_threads(1)  # the network is small; more threads only wait for each other
     torch.use_deterministic_algorithms(True)
     network = train(settings, report=lambda line: print(line, flush=True))
     keep(network, output)

@@ -45,4 +45,6 @@ def test_trained_for_a_profile_and_its_settings():
     assert not trained_for(network, load_profile("nest-iaf_psc_delta"))
     assert not trained_for(network, profile.model_copy(update={"name": "another"}))
     assert not trained_for(example(), profile)
+    assert trained_for(network, profile.model_copy(update={"summary": "in other words"}))
+    assert not trained_for(network, profile.model_copy(update={"target": "another"}))
     assert training_facts(load_profile("nest-exact"))["settings"] == {}

@@ -38,6 +38,10 @@ def test_every_kind_of_value():
     assert parse(Settings, "thing", given) == Settings("cold", 3.0, 2.0, (4, 5, 6), True, Path("a/b.spk"))
 
 
+def test_several_values_can_be_given_one_by_one():
+    assert parse(Settings, "thing", ["--kind", "hot", "--sizes", "4", "--sizes", "5", "6"]).sizes == (4, 5, 6)
+
+
 @pytest.mark.parametrize("given", ["", "--kind warm", "--kind hot --speed fast", "--kind hot --unknown 1"])
 def test_refused(given):
     with pytest.raises(InvalidInputError, match="thing --help says how"):

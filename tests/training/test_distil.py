@@ -38,10 +38,9 @@ WORDS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in TINY.i
 
 @pytest.fixture(autouse=True)
 def torch_as_it_was():
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
+    # The number of threads that `train` sets is never set back: NEST, in the same process, would crash.
+    deterministic = torch.are_deterministic_algorithms_enabled()
     yield
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
 
 
