@@ -101,10 +101,10 @@ def inspect(
         ],
     )
     rows = [
-        (index, f"{layer.n_in} x {layer.n_out}", layer.delay, _range(layer.weights), _range(layer.bias))
+        (index, layer.form, layer.synapses, layer.delay, _range(layer.weights), _range(layer.bias))
         for index, layer in enumerate(network.layers)
     ]
-    table("Layers", ["layer ", "weights", "delay ", "weight range", "bias range"], rows)
+    table("Layers", ["layer ", "form", "connections ", "delay ", "weight range", "bias range"], rows)
     if network.provenance:
         facts("Provenance", unfolded(network.provenance))
 
@@ -200,8 +200,11 @@ def _print_plan(deployment: Deployment) -> None:
     )
     table(
         "Projections",
-        ["from", "to", "connections ", "delay ms ", "weights"],
-        [(p.source, p.target, p.synapses, f"{p.delay_ms:g}", _range(p.weights)) for p in deployment.projections],
+        ["from", "to", "form", "connections ", "delay ms ", "weights"],
+        [
+            (p.source, p.target, p.form, p.synapses, f"{p.delay_ms:g}", _range(p.weight_range))
+            for p in deployment.projections
+        ],
     )
     for finding in deployment.findings:
         line(f"{finding.severity}: {finding}")
@@ -228,6 +231,7 @@ def _network_facts(network: Network) -> dict[str, Any]:
         "n_inputs": network.n_inputs,
         "n_channels": network.n_channels,
         "sizes": list(network.sizes),
+        "layers": [layer.form for layer in network.layers],
         "delays": [layer.delay for layer in network.layers],
         "steps": network.steps,
         "neuron": {field: getattr(neuron, field) for field in neuron.__slots__},

@@ -18,7 +18,7 @@ import typer
 
 from .. import __version__
 from ..errors import SpikeloopError
-from . import board, evaluate, inspection, live, train
+from . import board, convert, evaluate, inspection, live, train
 from .output import emit, err, prepare_streams, printable
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ inspection.register(app)
 live.register(app)
 evaluate.register(app)
 train.register(app)
+convert.register(app)
 board.register(app)
 
 

@@ -18,7 +18,7 @@ from ..errors import SessionStateError, SpikeloopError
 from ..hardware_profiles.profile import Profile, load_profile
 from ..models.decoders import Decoder
 from ..models.encoders import Encoder
-from ..models.network import Dense, Network, Neuron
+from ..models.network import Conv2d, Dense, Network, Neuron
 from ..models.stimulus import Stimulus
 from .backend import Backend, Readout, Recording, Session
 from .reference import ReferenceSession
@@ -155,6 +155,24 @@ def _spikes_as_reference(backend: Backend, profile: Profile) -> None:
                     )
 
 
+def _convolution(backend: Backend, profile: Profile) -> None:
+    rng = np.random.default_rng(10)
+    layers = (
+        Conv2d(rng.normal(0.0, 0.6, (3, 2, 3, 2)), rng.normal(0.1, 0.2, 3), input_shape=(2, 5, 4), stride=(2, 1)),
+        Conv2d(np.full((3, 1, 2, 2), 0.25), input_shape=(3, 2, 3), padding=(0, 1), groups=3),  # average pooling
+        Dense(rng.normal(0.0, 0.8, (12, 3)), rng.normal(0.1, 0.2, 3), 2),
+    )
+    network = Network(layers, 20)
+    stimulus = Stimulus(rng.normal(0.0, 1.0, (4, 40)))
+    recording = Recording(spikes=True)
+    with _Opened(backend, profile, network) as session:
+        for i in range(len(stimulus)):
+            given = _window(session, stimulus.sample(i), network.steps, recording)
+            expected = _expected(network, stimulus.sample(i), recording)
+            assert _equal_rasters(given, expected), f"spikes of a convolutional network, sample {i}, differ"
+            _close(given.potentials, expected.potentials, f"potentials of a convolutional network, sample {i},")
+
+
 def _injected_spikes(backend: Backend, profile: Profile) -> None:
     network = example(2, encoder=Encoder("equidistant"))
     events = Stimulus.from_events([0, 2, 1, 0, 0], [0, 0, 3, 7, 7], n_channels=3, window=network.steps)
@@ -263,6 +281,7 @@ def _opens_again(backend: Backend, profile: Profile) -> None:
 CHECKS: dict[str, Callable[[Backend, Profile], None]] = {
     "potentials as reference": _same_as_reference,
     "spikes as reference": _spikes_as_reference,
+    "convolution": _convolution,
     "injected spikes": _injected_spikes,
     "windows are independent": _windows_are_independent,
     "recording changes nothing": _recording_changes_nothing,
@@ -272,7 +291,14 @@ CHECKS: dict[str, Callable[[Backend, Profile], None]] = {
     "order is enforced": _order_is_enforced,
     "opens again": _opens_again,
 }
-EXACT_ONLY = {"potentials as reference", "spikes as reference", "injected spikes", "runs in parts", "potential traces"}
+EXACT_ONLY = {
+    "potentials as reference",
+    "spikes as reference",
+    "convolution",
+    "injected spikes",
+    "runs in parts",
+    "potential traces",
+}
 
 
 def _close(given: object, expected: object, what: str) -> None:

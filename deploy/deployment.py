@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..hardware_profiles.profile import Profile
+from ..models.layers import Connections, weights_of
 from ..models.network import Network
 from ..models.stimulus import FloatArray
 from .findings import Finding
@@ -45,18 +46,33 @@ class Population:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """All-to-all connections between two populations: weights [pre, post], in the target's unit."""
+    """Connections between two populations.
+
+    Attributes
+    ----------
+    weights : float64 [pre, post], or Sparse
+        In the target's unit; `Sparse` where not every neuron is connected with every other.
+    form : str
+        Of the layer whose connections these are, in words.
+    """
 
     source: str
     target: str
-    weights: FloatArray
+    weights: Connections
     delay_ms: float
     receptor: int = 0
+    form: str = "all to all"
 
     @property
     def synapses(self) -> int:
         """How many connections that is."""
         return int(self.weights.size)
+
+    @property
+    def weight_range(self) -> tuple[float, float]:
+        """The lowest and the highest weight."""
+        values = weights_of(self.weights)
+        return float(np.min(values)), float(np.max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +177,12 @@ class Deployment:
                 {
                     "source": p.source,
                     "target": p.target,
+                    "form": p.form,
                     "synapses": p.synapses,
                     "delay_ms": p.delay_ms,
                     "receptor": p.receptor,
-                    "weight_min": float(np.min(p.weights)),
-                    "weight_max": float(np.max(p.weights)),
+                    "weight_min": p.weight_range[0],
+                    "weight_max": p.weight_range[1],
                 }
                 for p in self.projections
             ],

@@ -64,36 +64,46 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def _add_rows(h: Any, given: Any, weights: Any, rows: int, ints: Any) -> None:
-    """``h += given @ weights``, where most of what is given is 0: row by row, in ascending order.
-
-    `rows` says where sparse weights have their starts in `ints`; 0 for dense ones.
-    """
-    size, n_before = len(h), len(given)
-    if rows:
-        starts, columns = ints[rows : rows + n_before + 1], ints[rows + n_before + 1 :]
-        for k in range(n_before):
-            x = given[k]
-            if x:
-                for s in range(starts[k], starts[k + 1]):
-                    h[columns[s]] += x * weights[s]
-        return
-    for k in range(n_before):
-        x = given[k]
-        if x:
+def _add_rows(h: Any, spikes: Any, weights: Any) -> None:
+    """``h += spikes @ weights``, where most spikes are 0: row by row, in ascending order."""
+    size = len(h)
+    for k in range(len(spikes)):
+        count = spikes[k]
+        if count:
             row = weights[k * size : (k + 1) * size]
             for j in range(size):
-                h[j] += x * row[j]
+                h[j] += count * row[j]
+
+
+@_jit
+def _add_sparse_rows(h: Any, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
+    """The same for sparse weights, whose starts are at `rows` of `ints`."""
+    n_before = len(spikes)
+    starts, columns = ints[rows : rows + n_before + 1], ints[rows + n_before + 1 :]
+    for k in range(n_before):
+        count = spikes[k]
+        if count:
+            for s in range(starts[k], starts[k + 1]):
+                h[columns[s]] += count * weights[s]
 
 
 @_jit
 def drive(ints: Any, floats: Any, currents: Any, out: Any) -> None:
     """``out[i] = bias + currents[i] @ weights`` of the first layer, summed in ascending order of the channels."""
+    n_channels = ints[N_CHANNELS]
     size, rows = ints[HEAD_INTS], ints[HEAD_INTS + 2 * ints[N_LAYERS]]
+    weights = HEAD_FLOATS + size
     for i in range(currents.shape[0]):
         for j in range(size):
             out[i, j] = floats[HEAD_FLOATS + j]
-        _add_rows(out[i], currents[i], floats[HEAD_FLOATS + size :], rows, ints)
+        if rows:
+            _add_sparse_rows(out[i], currents[i], floats[weights:], rows, ints)
+            continue
+        for c in range(n_channels):
+            x = currents[i, c]
+            if x != 0.0:
+                for j in range(size):
+                    out[i, j] += x * floats[weights + c * size + j]
 
 
 @_jit
@@ -166,12 +176,19 @@ def advance(
                 if layer == 0:
                     h[:] = drives[i]
                     if t < spikes.shape[1]:
-                        _add_rows(h, spikes[i, t], weights, rows, ints)
+                        if rows:
+                            _add_sparse_rows(h, spikes[i, t], weights, rows, ints)
+                        else:
+                            _add_rows(h, spikes[i, t], weights)
                 else:
                     h[:] = floats[parameters : parameters + size]
                     back = t - ints[HEAD_INTS + n_layers + layer] + 1
                     if back >= 0:
-                        _add_rows(h, ring[i, back % depth, before:start], weights, rows, ints)
+                        fired_before = ring[i, back % depth, before:start]
+                        if rows:
+                            _add_sparse_rows(h, fired_before, weights, rows, ints)
+                        else:
+                            _add_rows(h, fired_before, weights)
                 mem, syn, fired = state[i, 0, start:end], state[i, 1, start:end], now[start:end]
                 limit = threshold if layer < n_layers - 1 or ints[OUTPUT_FIRES] else np.inf
                 _update(mem, syn, h, fired, limit, taken, beta, alpha, ints[STRICT], ints[ZERO_RESET])

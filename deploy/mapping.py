@@ -54,7 +54,7 @@ def _encoder_findings(network: Network) -> list[Finding]:
 
 
 def _limits(network: Network, profile: Profile) -> list[Finding]:
-    neurons, synapses = sum(network.sizes), sum(layer.weights.size for layer in network.layers)
+    neurons, synapses = sum(network.sizes), sum(layer.synapses for layer in network.layers)
     findings = []
     for what, needed, available in (
         ("neurons", neurons, profile.limits.max_neurons),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,17 @@ from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
 from . import nest_preflight, nest_recipes
 from .backend import Readout, Recording, Session
-from .deployment import Deployment, Population
+from .deployment import Deployment, Population, Projection
 from .dynamics import drive, pack
 from .findings import Finding
-from .nest_kernel import import_nest, translated
+from .nest_kernel import connect, import_nest, translated
 from .point_neuron import PointNeuronSession, has_twin
 
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any input that `inject` lets through
 
 _SILENCE = [{"V_m": SILENT}]
+_NO_SPIKES = {"spike_times": np.zeros(0), "spike_multiplicities": np.zeros(0, dtype=np.int64)}
 
 # The session that holds this process's kernel: NEST has one. A dead reference: it was dropped without being closed.
 _holder: weakref.ref[NestSession] | None = None
@@ -165,9 +167,8 @@ class NestSession:
             if population.fires:
                 nest.Connect(self._nodes[population.name], self._recorder, "all_to_all", synapse)
 
-    def _connect(self, source: Any, projection: Any) -> None:
-        synapse = {"weight": projection.weights.T, "delay": projection.delay_ms, "receptor_type": projection.receptor}
-        self._nest.Connect(source, self._nodes[projection.target], "all_to_all", synapse)
+    def _connect(self, source: Any, projection: Projection) -> None:
+        connect(self._nest, source, self._nodes[projection.target], projection)
 
     def _prepare_calls(self, neurons: list[Population]) -> None:
         """Build once what every window hands to NEST: node collections and their lists of settings."""
@@ -183,8 +184,8 @@ class NestSession:
         constant = neurons[0].constant_input
         assert constant is not None, "every recipe states the constant input of its neurons"
         # The first layer's input is computed as the reference computes it, to the bit; offsets come on top.
-        self._offset = constant - first.bias
-        self._ints, self._floats = pack(self._network)
+        self._offset = constant - first.neuron_bias
+        self._ints, self._floats = pack(self._network, 1)
         self._drives = np.zeros((1, first.n_out))
         self._outputs_are_one = neurons[-1].size == 1
 
@@ -214,10 +215,8 @@ class NestSession:
             else:
                 self._switch_input(None)
             set_status(self._neurons, _SILENCE)
-            if stimulus.spikes is not None:
-                self._schedule(stimulus.spikes[0])
-            elif "spikes" in self._devices:
-                self._schedule(np.zeros((1, self._network.n_channels), dtype=np.uint8))
+            if "spikes" in self._devices:
+                self._schedule(None if stimulus.spikes is None else stimulus.spikes[0])
             self._run_ms(self._window.silence_ms)
             if self._currents is not None:
                 self._switch_input(stimulus.currents[0])
@@ -302,7 +301,7 @@ class NestSession:
     def _switch_input(self, currents: FloatArray | None) -> None:
         """Set the current generators: to the input, or to nothing."""
         set_status = self._kernel.llapi_set_nc_status
-        values = [0.0] * self._network.n_channels if currents is None else currents.tolist()
+        values = [0.0] if currents is None else currents.tolist()  # a single setting is everyone's
         set_status(self._currents, [{"amplitude": value} for value in values])
         if self._bias is not None:
             set_status(self._bias, [{"amplitude": 0.0 if currents is None else 1.0}])
@@ -316,23 +315,24 @@ class NestSession:
         moved = np.atleast_1d(self._kernel.llapi_get_nc_status(self._adapting, "E_sfa"))
         self._kernel.llapi_set_nc_status(self._adapting, [{"V_m": float(value)} for value in moved])
 
-    def _schedule(self, spikes: NDArray[np.uint8]) -> None:
-        """Program input spikes [steps, channels] of the window that is about to open."""
+    def _schedule(self, spikes: NDArray[np.uint8] | None) -> None:
+        """Program input spikes [steps, channels] of the window that is about to open, or none."""
+        if spikes is None:
+            self._kernel.llapi_set_nc_status(self._spike_inputs._datum, [_NO_SPIKES])
+            return
         window = self._window
         # Step 0 lies `lead_steps` before the end of the silence. A spike time equal to "now" would be lost, but the
         # silence is always longer than the lead.
         opens = self._now + round((window.silence_ms + window.input_lead_ms) / window.resolution_ms)
         zero = opens - window.lead_steps * self._ticks_per_step
-        settings = []
-        for channel in range(spikes.shape[1]):
-            steps = np.flatnonzero(spikes[:, channel])
-            times = (zero + steps * self._ticks_per_step) * window.resolution_ms
-            settings.append(
-                {
-                    "spike_times": np.round(times, 6),
-                    "spike_multiplicities": spikes[steps, channel].astype(np.int64),
-                }
-            )
+        channels, steps = np.nonzero(spikes.T)
+        times = np.round((zero + steps * self._ticks_per_step) * window.resolution_ms, 6)
+        counts = spikes[steps, channels].astype(np.int64)
+        ends = np.searchsorted(channels, np.arange(spikes.shape[1] + 1)).tolist()
+        settings = [
+            {"spike_times": times[a:b], "spike_multiplicities": counts[a:b]} if a < b else _NO_SPIKES
+            for a, b in pairwise(ends)
+        ]
         self._kernel.llapi_set_nc_status(self._spike_inputs._datum, settings)
 
     def _record(self, wanted: bool) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..hardware_profiles.profile import NeuronModel, Profile, TimeGrid
+from ..models.layers import most_input
 from ..models.network import Network
 from .findings import Finding
 from .nest_recipes import MOST_INPUT, exact_recipe, tables
@@ -61,7 +62,7 @@ def _exact_findings(network: Network) -> list[Finding]:
             )
         )
     for index, layer in enumerate(network.layers):
-        most = float((np.abs(layer.weights).sum(axis=0) + np.abs(layer.bias)).max())
+        most = float((most_input(layer.connections) + np.abs(layer.neuron_bias)).max())
         if most > MOST_INPUT * neuron.threshold:
             findings.append(
                 Finding(

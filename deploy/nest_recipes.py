@@ -166,7 +166,7 @@ def _populations(network: Network, recipe: Recipe) -> tuple[Population, ...]:
             )
         elif not fires:
             parameters["V_th"] = NEVER
-        constant = np.zeros(layer.n_out) if through_synapses else layer.bias + upkeep
+        constant = np.zeros(layer.n_out) if through_synapses else layer.neuron_bias + upkeep
         populations.append(
             Population(
                 f"layer {index}",
@@ -195,17 +195,17 @@ def _projections(network: Network, recipe: Recipe) -> tuple[Projection, ...]:
     projections = []
     if recipe.input_model:
         receptor = 1 if through_synapses else 0
-        weights = first.weights * current_gain
-        projections.append(Projection("currents", "layer 0", weights, recipe.input_delay_ms, receptor))
+        weights = first.connections * current_gain
+        projections.append(Projection("currents", "layer 0", weights, recipe.input_delay_ms, receptor, first.form))
     if through_synapses:
         for index, layer in enumerate(network.layers):
-            projections.append(Projection("bias", f"layer {index}", layer.bias[None, :] * current_gain, 1.0, 1))
+            weights = layer.neuron_bias[None, :] * current_gain
+            projections.append(Projection("bias", f"layer {index}", weights, 1.0, 1))
     delays = [recipe.delay_ms + (layer.delay - 1) * time.step_ms for layer in network.layers]
-    projections.append(Projection("spikes", "layer 0", first.weights * recipe.gain, delays[0]))
-    for index, layer in enumerate(network.layers[1:], start=1):
-        projections.append(
-            Projection(f"layer {index - 1}", f"layer {index}", layer.weights * recipe.gain, delays[index])
-        )
+    for index, layer in enumerate(network.layers):
+        source = f"layer {index - 1}" if index else "spikes"
+        weights = layer.connections * recipe.gain
+        projections.append(Projection(source, f"layer {index}", weights, delays[index], form=layer.form))
     return tuple(projections)
 
 

@@ -236,6 +236,7 @@ def pack(deployment: Deployment) -> tuple[NDArray[np.int64], FloatArray]:
         layer = deployment.population(projection.target)
         assert layer.constant_input is not None, "every recipe states the constant input of its neurons"
         threshold = float(layer.parameters["V_th"]) - float(layer.parameters["E_L"])
+        assert isinstance(projection.weights, np.ndarray), "a deployment with sparse projections has no twin"
         floats += [np.array([threshold]), layer.constant_input, projection.weights.ravel()]
     return np.array([*head, *network.sizes, *found.delays], dtype=np.int64), np.concatenate(floats)
 

@@ -42,12 +42,12 @@ class ReferenceBackend:
         names = ["input", *(f"layer {i}" for i in range(len(network.layers)))]
         fires = [True] * (len(network.layers) - 1) + [network.output_fires]
         populations = [
-            Population(name, layer.n_out, "discrete", parameters, fires=fire, constant_input=layer.bias)
+            Population(name, layer.n_out, "discrete", parameters, fires=fire, constant_input=layer.neuron_bias)
             for name, layer, fire in zip(names[1:], network.layers, fires, strict=True)
         ]
         source = Population("input", network.n_channels, network.encoder.kind, {}, role="currents")
         projections = [
-            Projection(names[i], names[i + 1], layer.weights, float(layer.delay))
+            Projection(names[i], names[i + 1], layer.connections, float(layer.delay), form=layer.form)
             for i, layer in enumerate(network.layers)
         ]
         return Deployment(

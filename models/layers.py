@@ -25,7 +25,7 @@ from ..errors import InvalidInputError
 from .stimulus import FloatArray, finite, whole
 
 MAX_DELAY = 1_000
-# Of one layer that states more than its arrays hold: a few bytes must not claim any amount of memory.
+# Of layers that state more than their arrays hold: a few bytes must not claim any amount of memory.
 MAX_NEURONS = 1 << 24
 MAX_SYNAPSES = 1 << 26
 
@@ -58,6 +58,11 @@ class Sparse:
         return Sparse(self.starts, self.columns, self.values * factor, self.n_out)
 
     @property
+    def size(self) -> int:
+        """How many connections there are."""
+        return len(self.values)
+
+    @property
     def rows(self) -> NDArray[np.int32]:
         """The presynaptic neuron of each connection: int32 [synapses]."""
         n_in = len(self.starts) - 1
@@ -68,6 +73,22 @@ class Sparse:
         matrix = np.zeros((len(self.starts) - 1, self.n_out))
         matrix[self.rows, self.columns] = self.values
         return matrix
+
+
+Connections = FloatArray | Sparse
+
+
+def weights_of(connections: Connections) -> FloatArray:
+    """The weight of each connection, in the order in which they are kept."""
+    return connections.values if isinstance(connections, Sparse) else connections
+
+
+def most_input(connections: Connections) -> FloatArray:
+    """The largest input that each postsynaptic neuron can get: its weights' absolute values, summed; [n_out]."""
+    if isinstance(connections, Sparse):
+        sums = np.bincount(connections.columns, np.abs(connections.values), minlength=connections.n_out)
+        return sums.astype(np.float64)
+    return np.asarray(np.abs(connections).sum(axis=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,7 +30,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from .decoders import Decoder
 from .encoders import Encoder
-from .layers import MAX_DELAY, Conv2d, Dense, Layer
+from .layers import MAX_DELAY, MAX_NEURONS, MAX_SYNAPSES, Conv2d, Dense, Layer
 from .stimulus import FloatArray, Stimulus, finite, number, whole
 
 __all__ = ["MAX_DELAY", "MAX_STEPS", "Conv2d", "Dense", "Layer", "Network", "Neuron"]
@@ -125,6 +125,13 @@ class Network:
                 raise InvalidInputError(
                     f"Layer {index} has {before.n_out} neurons, but layer {index + 1} expects {after.n_in} inputs."
                 )
+        unrolled = [layer for layer in self.layers if not isinstance(layer, Dense)]
+        for what, count, most in (
+            ("neurons", sum(layer.n_out for layer in unrolled), MAX_NEURONS),
+            ("synapses", sum(layer.synapses for layer in unrolled), MAX_SYNAPSES),
+        ):
+            if count > most:
+                raise InvalidInputError(f"The convolutions have {count} {what} together; at most {most} are possible.")
         if self.layers[0].delay != 1:
             raise InvalidInputError("The first layer's delay must be 1: its inputs come from outside of the network.")
         self.encoder.n_inputs(self.n_channels)  # raises if the channels cannot come from this encoder

@@ -1,9 +1,9 @@
 """Conversion: the weights of a conventional network, normalised, as those of a spiking one.
 
 A neuron with reset by subtraction that receives a constant input ``x`` in [0, 1] per step fires at the rate ``x``,
-within one spike in the whole window: it is a ReLU whose output is read as a rate. A rate cannot exceed one spike a step.
-Conversion therefore divides each layer by a scale that keeps its activations below 1. With ``s[l]`` the scale of layer
-``l`` and ``s[-1] = 1`` that of the observation::
+within one spike in the whole window: it is a ReLU whose output is read as a rate. A rate cannot exceed one spike a
+step. Conversion therefore divides each layer by a scale that keeps its activations below 1. With ``s[l]`` the scale of
+layer ``l`` and ``s[-1] = 1`` that of the observation::
 
     W'[l] = W[l] * s[l-1] / s[l]        b'[l] = b[l] / s[l]
 
@@ -38,8 +38,9 @@ from .. import __version__
 from ..errors import InvalidInputError, MissingPackageError
 from ..models.decoders import Decoder
 from ..models.encoders import Encoder
+from ..models.layers import Conv2d as SpikingConv2d
+from ..models.layers import Layer as SpikingLayer
 from ..models.network import Dense, Network, Neuron
-from ..models.network import Layer as SpikingLayer
 from ..models.stimulus import FloatArray, finite, whole
 from ..runtime.agent import launch
 
@@ -370,4 +371,12 @@ def _normalised(stages: list[_Stage], scales: list[float], encoder: Encoder) -> 
 
 
 def _convolution(stage: _Stage, weights: FloatArray, bias: FloatArray, shape: Shape) -> SpikingLayer:
-    raise InvalidInputError(f"{stage.where} cannot be converted: there are no spiking convolutions yet.")
+    channels, height, width = shape
+    return SpikingConv2d(
+        weights,
+        bias,
+        input_shape=(channels, height, width),
+        stride=(stage.stride, stage.stride),
+        padding=(stage.padding, stage.padding),
+        groups=channels if stage.pools else 1,
+    )

@@ -45,7 +45,7 @@ from .progress import Progress
 from .storage import replace_file
 
 CHECKPOINT_SECONDS = 30.0
-MOST_REPLAY_BYTES = 200 << 20
+MOST_REPLAY_BYTES = 64 << 20
 
 
 class Run:

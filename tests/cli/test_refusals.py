@@ -14,7 +14,7 @@ CASES = {
     "no such agent": ("inspect nothing.spk", "no file or bundled agent 'nothing.spk'. Known: cartpole"),
     "misspelt agent": ("inspect cart-pole", "Did you mean cartpole?"),
     "truncated": ("inspect truncated.spk", "truncated.spk is damaged or truncated"),
-    "newer": ("inspect newer.spk", "format version 2; this Spikeloop reads up to 1: pip install -U spikeloop"),
+    "newer": ("inspect newer.spk", "format version 3; this Spikeloop reads up to 2: pip install -U spikeloop"),
     "tampered": ("inspect tampered.spk", "its content hash is"),
     "foreign": ("inspect foreign.spk", "foreign.spk is no Spikeloop network file"),
     "empty": ("inspect empty.spk", "empty.spk is no Spikeloop network file"),
