@@ -1,8 +1,11 @@
 """The thesis' conversion tables 4.2, 4.3, 4.4 and 4.11, run again with `spikeloop.training.conversion`.
 
 The converted network drives CartPole-v1 (500 steps at most, 100 episodes, seeds from 0); the conventional network it
-comes from says what it would do in every state visited: the share of equal decisions is the thesis' conversion accuracy.
-About a quarter of an hour.
+comes from says what it would do in every state visited, and the share of equal decisions is the thesis' conversion
+accuracy. About a quarter of an hour.
+
+Table 4.3 has some rows twice: with the encoders and decoders of this package, and as the thesis' code does it
+(`thesis_spikes`, `last_of_equals`).
 """
 
 from __future__ import annotations
@@ -12,20 +15,56 @@ from collections.abc import Sequence
 
 import numpy as np
 from common import THESIS, machine, show
-from spikeloop.models import Decoder, Encoder, Network
-from spikeloop.runtime import launch
+from spikeloop.models import Decoder, Encoder, Network, Stimulus
+from spikeloop.runtime import Agent, launch
 from spikeloop.training.conversion import convert
 from spikeloop.training.episodes import play
 from spikeloop.training.policy import Policy, load_policy
 
 EPISODES = 100
+AS_THE_THESIS = ", thesis' code"
 
 
-def driven(policy: Policy, network: Network, episodes: int) -> tuple[str, str]:
+def thesis_spikes(observations: np.ndarray, steps: int) -> np.ndarray:
+    """Equidistant spikes [n, steps, channels] as the thesis' code makes them: the k-th in step ``round(k / x)``.
+
+    Above 1, two of them soon fall in the same step. The code then waits for the second in steps that are over: the
+    channel is silent from there on.
+    """
+    values = np.concatenate([np.maximum(observations, 0.0), np.maximum(-observations, 0.0)], axis=1).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        interval = np.float32(1.0) / values
+    number = np.ones_like(values)
+    spikes = np.zeros((len(values), steps, values.shape[1]), dtype=np.uint8)
+    for step in range(steps):
+        spikes[:, step] = np.rint(interval * number) == step
+        number += spikes[:, step]
+    return spikes
+
+
+def last_of_equals(values: np.ndarray) -> np.ndarray:
+    """The last of the largest values: what argmax returned on ties in the PyTorch of 2020."""
+    return values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)
+
+
+def decide_as_the_thesis(agent: Agent, observations: np.ndarray) -> np.ndarray:
+    """Actions with the thesis' equidistant spikes and its way with equal spike counts."""
+    network = agent.network
+    if network.encoder.kind == "equidistant":
+        spikes = thesis_spikes(observations, network.steps)
+        decision = agent.decide_stimulus(Stimulus(np.zeros((len(spikes), network.n_channels)), spikes))
+    else:
+        decision = agent.decide(observations)
+    return last_of_equals(np.atleast_2d(decision.output))
+
+
+def driven(policy: Policy, network: Network, episodes: int, as_the_thesis: bool = False) -> tuple[str, str]:
     """Mean and standard deviation of the return, and conversion accuracy."""
     with launch(network, "reference") as agent:
 
         def decide(moment):
+            if as_the_thesis:
+                return decide_as_the_thesis(agent, moment.observations)
             return np.asarray(agent.decide(moment.observations).action)
 
         ran = play(
@@ -55,8 +94,9 @@ def two(title: str, first: str, rows: Sequence[tuple], origins: Origins) -> None
     table = []
     for label, options, episodes, *thesis in rows:
         here = []
+        as_the_thesis = label.endswith(AS_THE_THESIS)
         for policy in (origins.dqn, origins.classifier):
-            here += driven(policy, convert(policy, states=origins.states, **options), episodes)
+            here += driven(policy, convert(policy, states=origins.states, **options), episodes, as_the_thesis)
         table.append((label, thesis[0], here[0], thesis[1], here[1], thesis[2], here[2], thesis[3], here[3]))
     columns = [first]
     for name in ("DQN", "classifier"):
@@ -89,9 +129,10 @@ def encodings(origins: Origins) -> None:
     rows = []
     for (kind, decoder), figures in thesis.items():
         encoder = Encoder(kind, two_neurons=kind != "current")
-        rows.append(
-            (f"{kind}, {decoder}", {"steps": 100, "encoder": encoder, "decoder": Decoder(decoder)}, EPISODES, *figures)
-        )
+        options = {"steps": 100, "encoder": encoder, "decoder": Decoder(decoder)}
+        rows.append((f"{kind}, {decoder}", options, EPISODES, *figures))
+        if kind == "equidistant" or decoder == "spike_count":
+            rows.append((f"{kind}, {decoder}{AS_THE_THESIS}", options, EPISODES, *figures))
     two("Table 4.3: encoding and decoding (robust, p = 0.99, T = 100)", "encoder, decoder", rows, origins)
 
 

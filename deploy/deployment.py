@@ -25,8 +25,9 @@ class Population:
         The target's name of the model.
     parameters : mapping
         As the target will hold them.
-    role : "neurons", "currents", "spikes" or "bias"
-        Neurons of the network, or the devices that carry its input and its biases.
+    role : "neurons", "currents", "drives", "spikes" or "bias"
+        Neurons of the network, or the devices that carry its input and its biases: currents of the channels, or what
+        these drive each neuron of the first layer with, added up beforehand.
     fires : bool
     constant_input : float64 [size], or None
         What each neuron gets in every step besides what arrives through projections (bias and offsets).
@@ -38,7 +39,7 @@ class Population:
     size: int
     model: str
     parameters: Mapping[str, Any]
-    role: Literal["neurons", "currents", "spikes", "bias"] = "neurons"
+    role: Literal["neurons", "currents", "drives", "spikes", "bias"] = "neurons"
     fires: bool = False
     constant_input: FloatArray | None = None
     start: float = 0.0

@@ -187,6 +187,8 @@ class NestSession:
         self._offset = constant - first.neuron_bias
         self._ints, self._floats = pack(self._network, 1)
         self._drives = np.zeros((1, first.n_out))
+        self._apart = first.neuron_bias  # where currents are added up beforehand, the bias comes by itself
+        self._adds_up = any(p.role == "drives" for p in self._deployment.populations)
         self._outputs_are_one = neurons[-1].size == 1
 
     # --- one window -----------------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ class NestSession:
                 self._schedule(None if stimulus.spikes is None else stimulus.spikes[0])
             self._run_ms(self._window.silence_ms)
             if self._currents is not None:
-                self._switch_input(stimulus.currents[0])
+                self._switch_input(self._drives[0] - self._apart if self._adds_up else stimulus.currents[0])
                 self._run_ms(self._window.input_lead_ms)
             set_status(self._neurons, [{"V_m": self._start}])
             if self._adapting is not None:

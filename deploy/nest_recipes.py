@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hardware_profiles.profile import NeuronModel, Profile, TimeGrid
+from ..models.layers import Connections, Sparse
 from ..models.network import Network
 from .deployment import Deployment, Population, Projection, Window
 
@@ -180,7 +181,13 @@ def _populations(network: Network, recipe: Recipe) -> tuple[Population, ...]:
         )
     inputs = []
     if recipe.input_model:
-        inputs.append(Population("currents", network.n_channels, recipe.input_model, {}, role="currents"))
+        first = network.layers[0]
+        # NEST sends every current along every connection in every step, of which an image has millions: those of a
+        # convolution are added up before they are sent.
+        if isinstance(first.connections, Sparse):
+            inputs.append(Population("currents", first.n_out, recipe.input_model, {}, role="drives"))
+        else:
+            inputs.append(Population("currents", network.n_channels, recipe.input_model, {}, role="currents"))
     if through_synapses:
         inputs.append(Population("bias", 1, "dc_generator", {"amplitude": 1.0}, role="bias"))
     inputs.append(Population("spikes", network.n_channels, "spike_generator", {}, role="spikes"))
@@ -195,8 +202,12 @@ def _projections(network: Network, recipe: Recipe) -> tuple[Projection, ...]:
     projections = []
     if recipe.input_model:
         receptor = 1 if through_synapses else 0
-        weights = first.connections * current_gain
-        projections.append(Projection("currents", "layer 0", weights, recipe.input_delay_ms, receptor, first.form))
+        weights: Connections
+        if isinstance(first.connections, Sparse):
+            weights, form = Sparse.one_to_one(first.n_out, current_gain), "one to one"
+        else:
+            weights, form = first.connections * current_gain, first.form
+        projections.append(Projection("currents", "layer 0", weights, recipe.input_delay_ms, receptor, form))
     if through_synapses:
         for index, layer in enumerate(network.layers):
             weights = layer.neuron_bias[None, :] * current_gain

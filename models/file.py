@@ -85,6 +85,7 @@ class Conv2dHeader(_Part):
 
 
 LayerHeader = Annotated[DenseHeader | Conv2dHeader, Field(discriminator="kind")]
+KINDS = ("dense", "conv2d")  # pydantic names the kind in a field's place, though the file has no such level
 
 
 class Header(_Part):
@@ -256,7 +257,7 @@ def _header(data: bytes, source: str) -> Header:
         header = Header.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"] if part not in KINDS)
         raise NetworkFileError(f"{source} has a header that is not valid: {where}: {first['msg']}.") from None
     newer = [index for index, layer in enumerate(header.layers) if layer.kind != "dense"]
     if header.version == 1 and newer:

@@ -53,6 +53,12 @@ class Sparse:
         for array in (self.starts, self.columns, self.values):
             array.setflags(write=False)
 
+    @classmethod
+    def one_to_one(cls, size: int, weight: float) -> Sparse:
+        """Each neuron connected with the one of the same number."""
+        columns = np.arange(size, dtype=np.int32)
+        return cls(np.arange(size + 1, dtype=np.int64), columns, np.full(size, weight), size)
+
     def __mul__(self, factor: float) -> Sparse:
         """The same connections with other weights."""
         return Sparse(self.starts, self.columns, self.values * factor, self.n_out)

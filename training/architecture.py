@@ -74,7 +74,7 @@ Layer = Annotated[Linear | Conv2d | AvgPool2d | ReLU | Tanh | Flatten | Scale, F
 class Architecture(_Layer):
     """The shape of an observation, and the layers from first to last."""
 
-    input_shape: Shape = Field(min_length=1, max_length=3, strict=False)
+    input_shape: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = Field(min_length=1, max_length=3, strict=False)
     layers: tuple[Layer, ...] = Field(min_length=1, max_length=1000, strict=False)
 
     @property
@@ -88,13 +88,15 @@ class Architecture(_Layer):
         Raises
         ------
         InvalidInputError
-            If a layer does not fit what comes before it, or the last gives no flat list.
+            If a layer does not fit what comes before it, none is Linear, or the last gives no flat list.
         """
         shapes = [self.input_shape]
         for index, layer in enumerate(self.layers):
             shapes.append(_after(layer, index, shapes[-1]))
         if len(shapes[-1]) != 1:
             raise InvalidInputError(f"The last layer gives {shapes[-1]}; a value for each action is needed.")
+        if not any(isinstance(layer, Linear) for layer in self.layers):
+            raise InvalidInputError("There is no Linear layer; at least one is needed.")
         return tuple(shapes)
 
 
@@ -208,7 +210,7 @@ def describe(module: nn.Module) -> Layer | None:
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
         return Flatten()
     if isinstance(module, nn.Conv2d):
-        plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        plain = module.groups == 1 and module.padding_mode == "zeros"
         sides = [_side(value) for value in (module.kernel_size, module.stride, module.padding, module.dilation)]
         if plain and None not in sides and sides[3] == 1:
             kernel, stride, padding = (int(side or 0) for side in sides[:3])
@@ -218,13 +220,16 @@ def describe(module: nn.Module) -> Layer | None:
         )
     if isinstance(module, nn.AvgPool2d):
         kernel_side, stride_side = _side(module.kernel_size), _side(module.stride)
-        if kernel_side and stride_side and _side(module.padding) == 0 and not module.ceil_mode:
+        plain = _side(module.padding) == 0 and not module.ceil_mode and module.divisor_override is None
+        if kernel_side and stride_side and plain:
             return AvgPool2d(kernel=kernel_side, stride=stride_side)
         raise InvalidInputError("AvgPool2d is supported with square kernels and strides, without padding")
     raise InvalidInputError(f"supported are {SUPPORTED}")
 
 
 def _side(value: Any) -> int | None:
-    """The side of a square, given as torch takes it; None if it is none."""
+    """The side of a square, given as torch takes it; None if it is none, or a word such as ``same``."""
+    if isinstance(value, str):
+        return None
     sides = {int(side) for side in value} if isinstance(value, tuple) else {int(value)}
     return sides.pop() if len(sides) == 1 else None

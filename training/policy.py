@@ -43,6 +43,7 @@ from .architecture import (
     mnih,
     patel,
 )
+from .arrays import plain_arrays
 from .storage import replace_file
 
 __all__ = [
@@ -101,7 +102,7 @@ class Policy:
     @property
     def n_actions(self) -> int:
         """Actions it chooses from."""
-        return next(layer.outputs for layer in reversed(self.architecture.layers) if isinstance(layer, Linear))
+        return self.architecture.shapes()[-1][0]
 
     @property
     def description(self) -> str:
@@ -136,7 +137,8 @@ class Policy:
                 f"Observations of shape {states.shape} were given; '{self.name}' needs [n, {self.n_inputs}]."
             )
         kind = next(self.module.parameters()).dtype
-        values = torch.from_numpy(states).to(kind).reshape(-1, *self.architecture.input_shape)
+        # A copy: torch takes neither arrays that cannot be written nor those that run backwards.
+        values = torch.from_numpy(np.array(states, order="C")).to(kind).reshape(-1, *self.architecture.input_shape)
         found = []
         with torch.no_grad():
             for layer in self.module:
@@ -191,21 +193,27 @@ def load_policy(path: str | Path, architecture: Architecture | str | None = None
         )
     if sb3.is_sb3(data):
         policy = sb3.read(data, path)
+    elif sum(entry.file_size for entry in entries.values()) > len(data):
+        # torch.save stores its arrays as they are; compressed ones could be larger than any memory.
+        raise NetworkFileError(f"{path} is damaged: it is compressed, which torch.save never does.")
     else:
         content, _ = load_torch(path)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
-            policy = _ours(content, path)
+            policy = _ours(content, path, len(data))
         elif architecture is None:
-            policy = _from_linear_stack(content, path)
+            policy = _from_linear_stack(content, path, len(data))
         else:
-            policy, says_its_own = _with_architecture(content, architecture, path), False
+            policy, says_its_own = _with_architecture(content, architecture, path, len(data)), False
     if architecture is not None and says_its_own:
         raise InvalidInputError(f"{path} says its own architecture; give one only for a bare state_dict.")
     return replace(policy, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _found(path: Path) -> Path:
-    if not path.is_dir():
+    try:
+        if not path.is_dir():
+            return path
+    except OSError:  # no file can have this name, which reading it tells
         return path
     for name in ("best.pt", "last.pt"):
         if (path / name).is_file():
@@ -213,7 +221,10 @@ def _found(path: Path) -> Path:
     raise NetworkFileError(f"{path} is a folder without a best.pt or last.pt: name a file, or a training run's folder.")
 
 
-def _ours(content: Mapping[str, Any], path: Path) -> Policy:
+def _ours(content: Mapping[str, Any], path: Path, size: int) -> Policy:
+    for key in ("version", "name", "architecture", "provenance", "state_dict"):
+        if key not in content:
+            raise NetworkFileError(f"{path} is damaged: it holds no '{key}'.")
     try:
         if content["version"] != 1:
             raise NetworkFileError(
@@ -221,27 +232,32 @@ def _ours(content: Mapping[str, Any], path: Path) -> Policy:
                 "pip install -U spikeloop"
             )
         architecture = Architecture.model_validate_json(content["architecture"])
-        module = _filled(architecture, dict(content["state_dict"]), path)
-        return Policy(architecture, module, json.loads(content["provenance"]), str(content["name"]))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ValidationError) as error:
-        raise NetworkFileError(f"{path} is damaged: {' '.join(str(error).split())[:200]}.") from None
+        module = _filled(architecture, dict(content["state_dict"]), path, size)
+        provenance, name = json.loads(content["provenance"]), content["name"]
+        if not isinstance(provenance, dict) or not isinstance(name, str):
+            raise TypeError("its name is no text, or its provenance no JSON object")
+        return Policy(architecture, module, provenance, name)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise NetworkFileError(f"{path} is damaged: {_told(error)}.") from None
 
 
-def _filled(architecture: Architecture, state: dict[str, Any], path: Path) -> nn.Sequential:
+def _told(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:2])[:200]
+    return " ".join(str(error).split())[:200]
+
+
+def _filled(architecture: Architecture, state: dict[str, Any], path: Path, size: int) -> nn.Sequential:
     """The module of an architecture with the arrays of a file; without memory for what the file does not hold."""
-    for name, values in state.items():
-        plain = isinstance(values, Tensor) and values.layout == torch.strided and values.is_floating_point()
-        if not plain:
-            raise NetworkFileError(f"{path} holds an entry '{name}' that is no plain array of real numbers.")
-        if not bool(torch.isfinite(values).all()):
-            raise NetworkFileError(f"{path} holds values that are NaN or infinite, in '{name}'.")
+    arrays = plain_arrays(state, size, path)
     with torch.device("meta"):
         module = build(architecture)
-    module.load_state_dict(state, assign=True)
-    return module.float()
+    module.load_state_dict(arrays, assign=True)
+    return module
 
 
-def _with_architecture(content: Any, architecture: Architecture | str, path: Path) -> Policy:
+def _with_architecture(content: Any, architecture: Architecture | str, path: Path, size: int) -> Policy:
     """A bare state_dict as the layers of `architecture`, by the order of its entries."""
     state = dict(content) if isinstance(content, Mapping) else {}
     arrays = [values for values in state.values() if isinstance(values, Tensor)]
@@ -251,7 +267,10 @@ def _with_architecture(content: Any, architecture: Architecture | str, path: Pat
         last = next((values for values in reversed(arrays) if values.ndim == 2), None)
         if last is None:
             raise NetworkFileError(f"{path} holds no Linear layer; a state_dict of {called} is needed.")
-        architecture = ARCHITECTURES[architecture](len(last))
+        try:
+            architecture = ARCHITECTURES[architecture](len(last))
+        except ValidationError as error:
+            raise NetworkFileError(f"{path} ends in a layer of {len(last)} neurons: {_told(error)}.") from None
     with torch.device("meta"):
         expected = build(architecture).state_dict()
     wanted, given = [tuple(v.shape) for v in expected.values()], [tuple(v.shape) for v in arrays]
@@ -259,7 +278,7 @@ def _with_architecture(content: Any, architecture: Architecture | str, path: Pat
         unlike = next((pair for pair in zip(wanted, given, strict=False) if pair[0] != pair[1]), None)
         what = f"an array of {unlike[1]} where {called} has {unlike[0]}" if unlike else f"{len(state)} entries"
         raise NetworkFileError(f"{path} holds {what}; {called} has {len(wanted)} arrays: {wanted}.")
-    module = _filled(architecture, dict(zip(expected, arrays, strict=True)), path)
+    module = _filled(architecture, dict(zip(expected, arrays, strict=True)), path, size)
     return Policy(architecture, module, {"imported_from": path.name}, path.stem)
 
 
@@ -281,15 +300,27 @@ def from_linear(
     Raises
     ------
     InvalidInputError
-        If a layer does not take what the one before gives.
+        If there is no layer, or one does not take what the one before gives.
     """
+    for index, (weights, bias) in enumerate(pairs):
+        shape, bias_shape = np.shape(weights), () if bias is None else np.shape(bias)
+        if len(shape) != 2 or (bias is not None and bias_shape != shape[1:]):
+            raise InvalidInputError(
+                f"layer {index} has weights of shape {shape} and a bias of shape {bias_shape}; [n_in, n_out] and "
+                "[n_out] are needed"
+            )
     for (before, _), (after, _) in pairwise(pairs):
         if before.shape[1] != after.shape[0]:
             raise InvalidInputError(
                 f"a layer of {before.shape[1]} neurons is followed by one of {after.shape[0]} inputs"
             )
+    if not pairs:
+        raise InvalidInputError("there is no layer; at least one is needed")
     sizes = [pairs[0][0].shape[0], *(weights.shape[1] for weights, _ in pairs)]
-    architecture = mlp(sizes[0], sizes[1:-1], sizes[-1], activation)
+    try:
+        architecture = mlp(sizes[0], sizes[1:-1], sizes[-1], activation)
+    except ValidationError as error:
+        raise InvalidInputError(f"layers of {sizes[:10]} neurons cannot be: {_told(error)}") from None
     module = build(architecture)
     linear = [child for child in module if isinstance(child, nn.Linear)]
     with torch.no_grad():
@@ -316,39 +347,43 @@ def from_module(module: nn.Sequential, input_shape: Sequence[int], name: str = "
     """
     layers: list[Layer] = []
     state: dict[str, Tensor] = {}
-    for path, child in module.named_modules():
+    for path, child in module.named_modules(remove_duplicate=False):  # an activation may serve at several places
         if isinstance(child, nn.Sequential):
             continue
         try:
             layer = describe(child)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"Layer '{path}' ({type(child).__name__}) has no counterpart: {error}.") from None
+        except ValueError as error:
+            raise InvalidInputError(
+                f"Layer '{path}' ({type(child).__name__}) has no counterpart: {_told(error)}."
+            ) from None
         if layer is None:
             continue
         if isinstance(child, nn.Linear | nn.Conv2d):
             bias = torch.zeros(len(child.weight)) if child.bias is None else child.bias
             state |= {f"{len(layers)}.weight": child.weight, f"{len(layers)}.bias": bias}
         layers.append(layer)
-    architecture = Architecture(input_shape=tuple(input_shape), layers=tuple(layers))
-    copy = build(architecture)
-    copy.load_state_dict(state)
+    try:
+        architecture = Architecture(input_shape=tuple(input_shape), layers=tuple(layers))
+        copy = build(architecture)
+        copy.load_state_dict(state)
+    except (ValidationError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"The module is no network for observations of shape {tuple(input_shape)}: {_told(error)}."
+        ) from None
     return Policy(architecture, copy, provenance, name)
 
 
-def _from_linear_stack(content: Any, path: Path) -> Policy:
+def _from_linear_stack(content: Any, path: Path, size: int) -> Policy:
     if not isinstance(content, Mapping):
         raise NetworkFileError(f"{path} holds no conventional network: a state_dict of Linear layers is needed.")
-    arrays = [values for values in content.values() if getattr(values, "ndim", 0) == 4]
-    if arrays:
+    if any(getattr(values, "ndim", 0) == 4 for values in content.values()):
         raise NetworkFileError(
             f"{path} holds convolutions, whose strides a state_dict does not say: name its architecture, one of "
             f"{', '.join(ARCHITECTURES)}."
         )
+    layered = {key: values for key, values in content.items() if str(key).endswith((".weight", ".bias"))}
     try:
-        policy = from_linear(linear_stack(content, path), path.stem, imported_from=path.name)
+        pairs = linear_stack({**content, **plain_arrays(layered, size, path)}, path)
+        return from_linear(pairs, path.stem, imported_from=path.name)
     except InvalidInputError as error:
         raise NetworkFileError(f"{path} is no stack of Linear layers: {error}.") from None
-    for name, values in policy.module.state_dict().items():
-        if not bool(torch.isfinite(values).all()):
-            raise NetworkFileError(f"{path} holds values that are NaN or infinite, in '{name}'.")
-    return policy

@@ -45,6 +45,7 @@ from .progress import Progress
 from .storage import replace_file
 
 CHECKPOINT_SECONDS = 30.0
+PAUSE_PER_SECOND = 20.0  # a large replay memory takes its time to write: at most a twentieth of the run
 MOST_REPLAY_BYTES = 64 << 20
 
 
@@ -109,6 +110,7 @@ class Run:
         else:
             self._begin()
         self._started = self._saved = time.monotonic()
+        self._pause = CHECKPOINT_SECONDS
         self._progress = Progress(algorithm, total, len(self.rows))
 
     # --- beginning and going on -----------------------------------------------------------------------------------
@@ -181,12 +183,14 @@ class Run:
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        return time.monotonic() - self._saved > self._pause
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keep what the run needs to go on: tensors and plain values."""
         content = {**state, "rows": len(self.rows), "seconds": self.seconds}
+        started = time.monotonic()
         replace_file(self.folder / "checkpoint.pt", lambda file: torch.save(content, file))
+        self._pause = max(CHECKPOINT_SECONDS, PAUSE_PER_SECOND * (time.monotonic() - started))
         draw(self.folder / "learning_curve.png", self.rows, self._curve, f"{self.algorithm}: {self.folder.name}")
         self._saved = time.monotonic()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ import torch
 from ..errors import NetworkFileError
 from ..models.conventional import is_sb3, zip_entries
 from .architecture import ReLU, Tanh
+from .arrays import plain_arrays
 from .policy import Policy, from_linear
 
 __all__ = ["is_sb3", "read"]
@@ -49,13 +51,10 @@ def read(data: bytes, path: Path) -> Policy:
     prefixes, default = _layers(state, path)
     _check_spaces(about, state, path)
     activation = _activation(about, default, path)
-    pairs = []
-    for name in prefixes:
-        weights, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
-        for array in (weights, *(() if bias is None else (bias,))):
-            if not bool(torch.isfinite(array).all()):
-                raise NetworkFileError(f"{path} holds values that are NaN or infinite, in '{name}'.")
-        pairs.append((weights.detach().T.numpy(), None if bias is None else bias.detach().numpy()))
+    names = [f"{name}.{part}" for name in prefixes for part in ("weight", "bias")]
+    given = {name: state[name] for name in names if name in state}
+    arrays = {name: values.numpy() for name, values in plain_arrays(given, len(data), path).items()}
+    pairs = [(arrays[f"{name}.weight"].T, arrays.get(f"{name}.bias")) for name in prefixes]
     try:
         policy = from_linear(
             pairs,
@@ -63,15 +62,15 @@ def read(data: bytes, path: Path) -> Policy:
             activation,
             algorithm=_algorithm(about, default),
             imported_from=path.name,
-            stable_baselines3=_version(data),
+            stable_baselines3=_version(data, path),
         )
     except ValueError as error:
         raise NetworkFileError(f"{path} is damaged: {error}.") from None
     inputs = about.get("observation_space", {}).get("_shape")
     if isinstance(inputs, list) and inputs != [policy.n_inputs]:
         raise NetworkFileError(
-            f"{path} observes values of shape {inputs}, but its policy takes {policy.n_inputs}: {_NEEDED}, for "
-            "observations that are flat lists."
+            f"{path} observes values of shape {str(inputs)[:100]}, but its policy takes {policy.n_inputs}: {_NEEDED}, "
+            "for observations that are flat lists."
         )
     return policy
 
@@ -84,9 +83,12 @@ def _entry(data: bytes, name: str, most: int, path: Path) -> bytes:
         raise NetworkFileError(
             f"{path} says that its entry '{name}' has {info.file_size} bytes; at most {most} are read."
         )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NetworkFileError(f"{path} is damaged: its entry '{name}' is compressed as Stable-Baselines3 never does.")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(info)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(info) as entry:
+            # Reading without a limit would expand all of an entry that claims to be small.
+            return entry.read(info.file_size + 1)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
         raise NetworkFileError(f"{path} is damaged: its entry '{name}' cannot be read ({error}).") from None
 
@@ -105,25 +107,22 @@ def _about(data: bytes, path: Path) -> dict[str, Any]:
 _MAPPINGS = ("observation_space", "action_space", "policy_kwargs")
 
 
-def _state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+def _state(data: bytes, path: Path) -> dict[str, Any]:
     content = _entry(data, "policy.pth", MAX_POLICY_BYTES, path)
     # torch.save stores its arrays as they are; compressed ones could be larger than any memory.
-    if any(entry.file_size > entry.compress_size for entry in zip_entries(content).values()):
+    if sum(entry.file_size for entry in zip_entries(content).values()) > len(content):
         raise NetworkFileError(f"{path} is damaged: its policy.pth is compressed, which torch.save never does.")
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about old formats, which are read none the less
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for hostile bytes
         state = None
     if not isinstance(state, Mapping) or not state:
         raise NetworkFileError(f"{path} is damaged: its policy.pth is no state_dict that torch can read.")
-    for name, values in state.items():
-        plain = isinstance(values, torch.Tensor) and values.layout == torch.strided and values.is_floating_point()
-        if not plain:
-            raise NetworkFileError(f"{path} is damaged: '{name}' in its policy.pth is no array of real numbers.")
     return {str(name): values for name, values in state.items()}
 
 
-def _layers(state: Mapping[str, torch.Tensor], path: Path) -> tuple[list[str], ReLU | Tanh]:
+def _layers(state: Mapping[str, Any], path: Path) -> tuple[list[str], ReLU | Tanh]:
     """The names of the Linear layers that decide, in order, and the activation that goes with them by default."""
     refusals = {
         r"lstm": "has a recurrent policy",
@@ -145,16 +144,16 @@ def _layers(state: Mapping[str, torch.Tensor], path: Path) -> tuple[list[str], R
     return _checked([*hidden, "action_net"], state, path), Tanh()
 
 
-def _numbered(state: Mapping[str, torch.Tensor], prefix: str) -> list[str]:
+def _numbered(state: Mapping[str, Any], prefix: str) -> list[str]:
     """``prefix.N`` in the order of N."""
     numbers = [int(m[1]) for name in state if (m := re.fullmatch(rf"{re.escape(prefix)}\.(\d{{1,6}})\.weight", name))]
     return [f"{prefix}.{number}" for number in sorted(numbers)]
 
 
-def _checked(names: list[str], state: Mapping[str, torch.Tensor], path: Path) -> list[str]:
+def _checked(names: list[str], state: Mapping[str, Any], path: Path) -> list[str]:
     for name in names:
         weights, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-        fits = weights is not None and weights.ndim == 2 and (bias is None or bias.shape == weights.shape[:1])
+        fits = getattr(weights, "ndim", 0) == 2 and (bias is None or getattr(bias, "ndim", 0) == 1)
         if not fits:
             raise NetworkFileError(f"{path} has no Linear layer '{name}'; {_NEEDED}.")
     if not names:
@@ -162,14 +161,14 @@ def _checked(names: list[str], state: Mapping[str, torch.Tensor], path: Path) ->
     return names
 
 
-def _check_spaces(about: Mapping[str, Any], state: Mapping[str, torch.Tensor], path: Path) -> None:
+def _check_spaces(about: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
     actions, observed = (about.get(f"{name}_space", {}) for name in ("action", "observation"))
     kind = _class_name(actions.get(":type:"))
     if kind not in (None, "Discrete"):
         raise NetworkFileError(f"{path} chooses its actions from a {kind} space; {_NEEDED}.")
     if str(actions.get("start", "0")) != "0":
         raise NetworkFileError(
-            f"{path} counts its actions from {actions['start']}; actions that begin at 0 are needed."
+            f"{path} counts its actions from {str(actions['start'])[:100]}; actions that begin at 0 are needed."
         )
     kind = _class_name(observed.get(":type:"))
     if kind not in (None, "Box"):
@@ -186,7 +185,9 @@ def _activation(about: Mapping[str, Any], default: ReLU | Tanh, path: Path) -> R
         return default
     name = _class_name(stated)
     if name not in ("ReLU", "Tanh"):
-        raise NetworkFileError(f"{path} has the activation function {name or stated!r}; ReLU or Tanh is needed.")
+        raise NetworkFileError(
+            f"{path} has the activation function {name or str(stated)[:100]}; ReLU or Tanh is needed."
+        )
     return ReLU() if name == "ReLU" else Tanh()
 
 
@@ -194,7 +195,7 @@ def _class_name(text: object) -> str | None:
     """``ReLU`` of ``<class 'torch.nn.modules.activation.ReLU'>``, which is how `data` renders a class."""
     if isinstance(text, Mapping):
         text = text.get(":type:")
-    found = re.fullmatch(r"<class '(?:[\w.<>]*\.)?(\w+)'>", text) if isinstance(text, str) else None
+    found = re.fullmatch(r"<class '(?:[\w.<>]*\.)?(\w{1,100})'>", text) if isinstance(text, str) else None
     return found[1] if found else None
 
 
@@ -204,8 +205,8 @@ def _algorithm(about: Mapping[str, Any], default: ReLU | Tanh) -> str:
     return ("PPO" if "n_epochs" in about else "A2C") + " (Stable-Baselines3)"
 
 
-def _version(data: bytes) -> str:
+def _version(data: bytes, path: Path) -> str:
     info = zip_entries(data).get("_stable_baselines3_version")
     if info is None or info.file_size > 100:
         return "unknown"
-    return _entry(data, info.filename, 100, Path("the zip")).decode("utf-8", "replace").strip()
+    return _entry(data, info.filename, 100, path).decode("utf-8", "replace").strip()

@@ -27,5 +27,7 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error.__context__, KeyboardInterrupt):  # torch raises its own over it
+            raise error.__context__ from None
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise TargetError(f"Cannot write {path}: {reason}. What was there before is kept.") from None

@@ -17,7 +17,7 @@ from spikeloop.cli.main import main
 from spikeloop.deploy.twin import training_facts
 from spikeloop.errors import TraceError
 from spikeloop.hardware_profiles import load_profile
-from spikeloop.models import Decoder, Encoder, Neuron, save
+from spikeloop.models import Conv2d, Decoder, Dense, Encoder, Network, Neuron, save
 from spikeloop.runtime import Trace
 
 COMMAND = [sys.executable, "-m", "spikeloop"]
@@ -145,6 +145,8 @@ def files(tmp_path_factory, make_network):
         make_network((2, 6, 3), encoder=Encoder("poisson", two_neurons=True), decoder=Decoder("first_spike")),
         folder / "poisson.spk",
     )
+    image = Conv2d(np.full((2, 1, 2, 2), 0.5), np.full(2, 0.1), input_shape=(1, 4, 4), stride=2)
+    save(Network((image, Dense(np.eye(8)[:, :3])), 10, name="convolutional"), folder / "convolutional.spk")
     save(make_network(name="[/x] \x1b[31m\n[bold]", provenance={"[/k]": "\x07[/v]"}), folder / "hostile.spk")
     data = (folder / "small.spk").read_bytes()
     (folder / "truncated.spk").write_bytes(data[:-50])

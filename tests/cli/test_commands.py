@@ -88,6 +88,19 @@ def test_import(spikeloop, files):
     np.testing.assert_array_equal(network.layers[0].weights, np.eye(5)[:, :3])
 
 
+def test_convolutions_are_told_in_words_and_counted(spikeloop):
+    form = "conv2d 2x2x2 stride 2, 1x4x4 -> 2x2x2"
+    document = spikeloop("inspect", "convolutional.spk", "--json").document
+    assert (document["n_channels"], document["sizes"], document["layers"]) == (16, [8, 3], [form, "8 x 3"])
+    assert form in spikeloop("inspect", "convolutional.spk").out
+    document = spikeloop("plan", "convolutional.spk", "--on", "nest-exact", "--json").document
+    assert [(p["form"], p["synapses"]) for p in document["projections"]] == [(form, 32), ("8 x 3", 24)]
+    for profile, one_to_one in (("reference", False), ("nest-exact", False), ("nest-iaf_psc_delta", True)):
+        text = spikeloop("plan", "convolutional.spk", "--on", profile).out
+        assert form in text
+        assert ("one to one" in text) is one_to_one
+
+
 @pytest.mark.parametrize("profile", ["reference", "nest-exact", "nest-iaf_psc_delta", "nest-pp_psc_delta"])
 def test_plan_with_json(spikeloop, profile):
     document = spikeloop("plan", "small.spk", "--on", profile, "--json").document

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from spikeloop.errors import InvalidInputError, NetworkFileError
-from spikeloop.models import Decoder, Dense, Encoder, Network, Neuron, load, save
+from spikeloop.models import Conv2d, Decoder, Dense, Encoder, Network, Neuron, load, save
 from spikeloop.models.file import from_bytes, is_network_file, to_bytes
 
 GOLDEN = Path(__file__).parent / "data" / "golden.spk"
@@ -35,10 +36,19 @@ def golden_network():
 DATA = to_bytes(golden_network())
 
 
-def rebuilt(header=None, tensors=None, *, keep_hash=True):
-    """The golden file with another header or other tensors; `header` may be a dict of changes or text."""
-    fields = header_fields()
-    arrays = {**load_tensors(DATA), **(tensors or {})}
+def convolutional_network():
+    first = Conv2d(np.arange(12).reshape(3, 2, 2, 1) / 8 - 0.5, [0.0, 0.25, -0.5], input_shape=(2, 4, 3), stride=(2, 1))
+    pooling = Conv2d(np.full((3, 1, 2, 2), 0.25), input_shape=(3, 2, 3), padding=(0, 1), groups=3, delay=2)
+    return Network((first, pooling, Dense(np.arange(24).reshape(12, 2) / 16)), steps=7, name="convolutional")
+
+
+CONVOLUTIONAL = to_bytes(convolutional_network())
+
+
+def rebuilt(header=None, tensors=None, data=DATA):
+    """A file with another header or other tensors; `header` may be a dict of changes or text."""
+    fields = header_fields(data)
+    arrays = {**load_tensors(data), **(tensors or {})}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     if isinstance(header, dict):
         fields |= header
@@ -134,6 +144,49 @@ def test_the_golden_file_is_read_and_written_the_same():
     assert to_bytes(golden_network()) == GOLDEN.read_bytes()
 
 
+@st.composite
+def convolutional_networks(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape, layers = (draw(st.integers(1, 2)), draw(st.integers(4, 6)), draw(st.integers(4, 6))), []
+    for index in range(draw(st.integers(1, 2))):
+        groups = shape[0] if draw(st.booleans()) else 1
+        weights = rng.normal(size=(2 * groups, shape[0] // groups, draw(st.integers(1, 3)), draw(st.integers(1, 3))))
+        layer = Conv2d(
+            weights,
+            rng.normal(size=len(weights)),
+            input_shape=shape,
+            stride=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+            padding=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+            groups=groups,
+            delay=draw(st.integers(1, 1000)) if index else 1,
+        )
+        layers.append(layer)
+        shape = layer.output_shape
+    if draw(st.booleans()):
+        layers.append(Dense(rng.normal(size=(layers[-1].n_out, 2))))
+    return Network(tuple(layers), draw(st.integers(1, 50)))
+
+
+@given(convolutional_networks())
+def test_convolutions_that_are_written_are_read(network):
+    data = to_bytes(network)
+    read = from_bytes(data)
+    assert header_fields(data)["version"] == 2
+    assert read.content_hash == network.content_hash
+    assert to_bytes(read) == data
+    for ours, theirs in zip(network.layers, read.layers, strict=True):
+        assert ours.signature == theirs.signature
+        assert ours.weights.tobytes() == theirs.weights.tobytes()
+        assert ours.bias.tobytes() == theirs.bias.tobytes()
+        assert type(ours) is type(theirs)
+
+
+def test_dense_networks_stay_in_the_first_version():
+    assert header_fields()["version"] == 1
+    # The same in a newer version is read too.
+    assert from_bytes(rebuilt({"version": 2})).content_hash == golden_network().content_hash
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
@@ -172,7 +225,7 @@ def test_a_safetensors_file_of_others_is_refused():
 
 
 def test_a_newer_version_says_what_to_do():
-    refused(rebuilt({"version": 2}), "format version 2; this Spikeloop reads up to 1: pip install -U spikeloop")
+    refused(rebuilt({"version": 3}), "format version 3; this Spikeloop reads up to 2: pip install -U spikeloop")
     # Whatever else a newer header holds, its version decides.
     refused(rebuilt({"version": 7, "layers": "new", "extra": 1}), "pip install -U spikeloop")
 
@@ -198,7 +251,7 @@ def test_a_deeply_nested_header_is_refused():
         ({"steps": "7"}, "steps"),
         ({"surprise": 1}, "surprise"),
         ({"layers": []}, "layers"),
-        ({"layers": [{"kind": "conv", "delay": 1}] * 2}, "layers.0.kind"),
+        ({"layers": [{"kind": "conv", "delay": 1}] * 2}, "layers.0: Input tag 'conv' found using 'kind'"),
         ({"layers": [{"kind": "dense", "delay": 0}] * 2}, "layers.0.delay"),
         ({"layers": [{"kind": "dense", "delay": 1}] * 5000}, "layers"),
         ({"content_hash": "0"}, "content_hash"),
@@ -246,6 +299,81 @@ def test_a_header_of_a_network_that_cannot_be_is_refused(changes, message):
 )
 def test_arrays_that_do_not_belong_are_refused(tensors, message):
     refused(rebuilt(tensors=tensors), message)
+
+
+HUGE = 2**24
+CONV = header_fields(CONVOLUTIONAL)["layers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_shape": [2, 4]}, "header that is not valid: layers.0.input_shape"),
+        ({"input_shape": [2, 4, 3, 1]}, "header that is not valid: layers.0.input_shape"),
+        ({"input_shape": [2, 4, "3"]}, "header that is not valid: layers.0.input_shape.2"),
+        ({"input_shape": [2, 4, 0]}, "header that is not valid: layers.0.input_shape.2"),
+        ({"input_shape": [2, 4, HUGE + 1]}, "header that is not valid: layers.0.input_shape.2"),
+        ({"stride": [0, 1]}, "header that is not valid: layers.0.stride.0"),
+        ({"stride": [10**30, 1]}, "header that is not valid: layers.0.stride.0"),
+        ({"stride": 1}, "header that is not valid: layers.0.stride"),
+        ({"padding": [-1, 0]}, "header that is not valid: layers.0.padding.0"),
+        ({"groups": 0}, "header that is not valid: layers.0.groups"),
+        ({"groups": 1.5}, "header that is not valid: layers.0.groups"),
+        ({"delay": 10**6}, "header that is not valid: layers.0.delay"),
+        ({"dilation": 2}, "header that is not valid: layers.0.dilation"),
+        ({"kind": "conv3d"}, "header that is not valid: layers.0"),
+        ({"input_shape": [2, HUGE, HUGE]}, "no usable network: .* has 562949953421312 inputs; at most 16777216"),
+        ({"input_shape": [HUGE, HUGE, HUGE]}, "no usable network: An input of 16777216 channels"),
+        ({"padding": [HUGE, HUGE]}, "no usable network: .* neurons; at most 16777216"),
+        ({"input_shape": [2, 4, 8_000_000 // 4]}, "no usable network: Layer 0 has 12000000 neurons"),
+        ({"input_shape": [2, 1, 3]}, "no usable network: A kernel 2 high"),
+        ({"groups": HUGE}, "no usable network: Weights for 3 channels"),
+        ({"groups": 3}, "no usable network: An input of 2 channels"),
+        ({"stride": [1, 1]}, "no usable network: Layer 0 has 27 neurons, but layer 1 expects 18"),
+    ],
+)
+def test_a_hostile_geometry_is_refused_before_memory_is_taken(change, message):
+    data = rebuilt({"layers": [{**CONV[0], **change}, *CONV[1:]]}, data=CONVOLUTIONAL)
+    tracemalloc.start()
+    try:
+        refused(data, message)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_convolutions_of_small_kernels_and_many_layers_are_refused_before_memory_is_taken():
+    side = 4000
+    header = {"layers": [{**CONV[1], "input_shape": [1, side, side], "padding": [0, 0], "groups": 1, "delay": 1}] * 9}
+    tensors = {f"{i}.weights": np.ones((1, 1, 1, 1)) for i in range(9)} | {f"{i}.bias": np.zeros(1) for i in range(9)}
+    refused(
+        rebuilt(header, tensors, CONVOLUTIONAL), "The convolutions have 144000000 neurons together; at most 16777216"
+    )
+
+
+def test_the_first_version_has_no_convolutions():
+    refused(rebuilt({"version": 1}, data=CONVOLUTIONAL), "layers.0: version 1 has dense layers only")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"0.weights": np.zeros((12, 1))}, r"shape \(12, 1\) were given; a convolution needs"),
+        ({"2.weights": np.zeros((3, 1, 2, 2))}, r"shape \(3, 1, 2, 2\) were given; a dense layer needs"),
+        ({"0.bias": np.zeros(18)}, r"bias of shape \(18,\) was given; these weights need \(3,\)"),
+        ({"0.weights": np.zeros((3, 2, 2, 1))}, "its content hash is"),
+    ],
+)
+def test_arrays_that_are_no_kernels_are_refused(tensors, message):
+    refused(rebuilt(tensors=tensors, data=CONVOLUTIONAL), message)
+
+
+@pytest.mark.parametrize("change", [{"stride": [2, 2]}, {"padding": [1, 1]}, {"delay": 3}])
+def test_a_geometry_that_was_tampered_with_no_longer_has_its_hash(change):
+    network = Network(convolutional_network().layers[:2], steps=7)
+    layers = header_fields(to_bytes(network))["layers"]
+    layers[1] |= change
+    refused(rebuilt({"layers": layers}, data=to_bytes(network)), "its content hash is")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from spikeloop.errors import InvalidInputError
-from spikeloop.models import Decoder, Dense, Encoder, Network, Neuron, Stimulus
+from spikeloop.models import Conv2d, Decoder, Dense, Encoder, Network, Neuron, Stimulus
 from spikeloop.models.network import MAX_DELAY, MAX_STEPS
 
 NAN, INF = float("nan"), float("inf")
@@ -154,6 +154,35 @@ def test_everything_that_bears_on_a_decision_changes_the_hash():
     hashes = {name: fixed_network(**changes).content_hash for name, changes in DECISION_BEARING.items()}
     hashes["unchanged"] = fixed_network().content_hash
     assert len(set(hashes.values())) == len(hashes), hashes
+
+
+def test_the_geometry_of_a_convolution_is_part_of_the_hash():
+    weights = np.arange(16.0).reshape(4, 1, 2, 2)
+    base = {"input_shape": (2, 4, 4), "stride": (1, 1), "padding": (0, 0), "groups": 2}
+    geometries = [
+        {},
+        {"input_shape": (2, 3, 4)},
+        {"input_shape": (2, 4, 3)},
+        {"stride": (2, 1)},
+        {"stride": (1, 2)},
+        {"padding": (1, 0)},
+        {"padding": (0, 1)},
+        {"input_shape": (1, 4, 4), "groups": 1},
+    ]
+    hashes = {Network((Conv2d(weights, **{**base, **changes}),), steps=1).content_hash for changes in geometries}
+    assert len(hashes) == len(geometries)
+    same = Conv2d(weights, np.zeros(4), input_shape=[2, 4, np.int64(4)], groups=np.int64(2))
+    assert Network((same,), steps=1).content_hash in hashes
+
+
+def test_convolutions_add_up():
+    layer = Conv2d(np.ones((1, 1, 1, 1)), input_shape=(1, 3000, 3000))
+    assert Network((layer,), steps=1).n_outputs == 9_000_000
+    with pytest.raises(InvalidInputError, match="The convolutions have 18000000 neurons together"):
+        Network((layer, layer), steps=1)
+    layer = Conv2d(np.ones((1, 1, 5, 5)), input_shape=(1, 1500, 1500), padding=2)
+    with pytest.raises(InvalidInputError, match="synapses together; at most 67108864"):
+        Network((layer, layer), steps=1)
 
 
 def test_weights_of_other_shapes_with_the_same_bytes_hash_differently():
