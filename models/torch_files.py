@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidInputError, MissingPackageError, NetworkFileError
 from . import file
-from .conventional import refuse_conventional
+from .conventional import refuse_conventional, zip_entries
 from .decoders import Decoder
 from .encoders import Encoder, with_negatives
 from .network import Dense, Network, Neuron
@@ -111,7 +111,25 @@ def load_torch(path: Path) -> tuple[Any, str]:
         If the file cannot be read, is nothing that torch.save wrote, or holds more than arrays and plain values.
     """
     data = file.read(path)
-    return _load(data, path), hashlib.sha256(data).hexdigest()
+    # torch.save stores arrays as they are. Compressed ones, or one stored number that stands for all numbers of an
+    # array, could be larger than any memory.
+    if any(entry.file_size > entry.compress_size for entry in zip_entries(data).values()):
+        raise NetworkFileError(f"{path} is damaged: it is compressed, which torch.save never does.")
+    content = _load(data, path)
+    claimed = _bytes_of(content)
+    if claimed > len(data):
+        raise NetworkFileError(
+            f"{path} is damaged: its arrays claim {claimed} bytes, more than the file's {len(data)}."
+        )
+    return content, hashlib.sha256(data).hexdigest()
+
+
+def _bytes_of(content: Any) -> int:
+    if isinstance(content, Mapping):
+        return sum(_bytes_of(value) for value in content.values())
+    if isinstance(content, tuple | list):
+        return sum(_bytes_of(value) for value in content)
+    return content.numel() * content.element_size() if hasattr(content, "element_size") else 0
 
 
 def _load(data: bytes, path: Path) -> Any:

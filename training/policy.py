@@ -193,9 +193,6 @@ def load_policy(path: str | Path, architecture: Architecture | str | None = None
         )
     if sb3.is_sb3(data):
         policy = sb3.read(data, path)
-    elif sum(entry.file_size for entry in entries.values()) > len(data):
-        # torch.save stores its arrays as they are; compressed ones could be larger than any memory.
-        raise NetworkFileError(f"{path} is damaged: it is compressed, which torch.save never does.")
     else:
         content, _ = load_torch(path)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:

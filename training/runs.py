@@ -38,7 +38,6 @@ from .. import __version__
 from ..errors import InvalidInputError, NetworkFileError, TargetError
 from ..models.file import save
 from ..models.network import Network
-from ..models.torch_files import load_torch
 from .curve import draw
 from .policy import Policy
 from .progress import Progress
@@ -133,9 +132,13 @@ class Run:
         if not path.exists():
             self._write_metrics()
             return  # killed before its first checkpoint: the beginning is where it goes on
-        content, _ = load_torch(path)
         try:
-            state = dict(content)
+            # As a mapped file: a large replay memory need not fit into memory twice.
+            state = _Checkpoint(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for damaged files
+            reason = " ".join(str(error).split())[:100]
+            raise NetworkFileError(f"The run in {self.folder} cannot go on: {path} is damaged ({reason}).") from None
+        try:
             count, self._before = int(state.pop("rows")), float(state.pop("seconds"))
             rows = list(csv.DictReader(StringIO((self.folder / "metrics.csv").read_text("utf-8"))))[:count]
             for row in rows:
@@ -248,6 +251,11 @@ class Run:
             Console(stderr=True).print(
                 f"Interrupted; --resume -o {self.folder} goes on.", highlight=False, markup=False
             )
+
+
+class _Checkpoint(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        raise NetworkFileError(f"The run cannot go on: its checkpoint.pt has no '{name}'.")
 
 
 def summary(run: Run) -> dict[str, Any]:

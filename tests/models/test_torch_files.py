@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -349,3 +350,17 @@ def test_without_torch_the_error_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingPackageError, match=r'not installed: pip install "spikeloop\[torch\]"'):
         load(path, steps=5)
+
+
+def test_a_small_file_cannot_claim_much_memory(tmp_path):
+    expanded = {"0.weight": torch.zeros(1).expand(20_000, 20_000), "0.bias": torch.zeros(20_000)}
+    torch.save(expanded, tmp_path / "expanded.pt")
+    with pytest.raises(NetworkFileError, match=r"arrays claim 16000\d+ bytes, more than the file's"):
+        import_torch(tmp_path / "expanded.pt", steps=10)
+    torch.save({"0.weight": torch.zeros(2, 500)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "squeezed.pt", "w") as squeezed:
+        for entry in plain.infolist():
+            squeezed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
+    assert import_torch(tmp_path / "plain.pt", steps=10).sizes == (2,)
+    with pytest.raises(NetworkFileError, match="it is compressed, which torch.save never does"):
+        import_torch(tmp_path / "squeezed.pt", steps=10)
