@@ -47,6 +47,7 @@ training: .venv/.bench
 
 thesis: .venv/.bench
 	$(BIN)/python benchmarks/thesis.py
+	$(BIN)/python benchmarks/conversion.py
 
 agents: .venv/.dev
 	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 -o models/bundled/cartpole.spk --force

@@ -2,7 +2,7 @@
 
 The converted network drives CartPole-v1 (500 steps at most, 100 episodes, seeds from 0); the conventional network it
 comes from says what it would do in every state visited, and the share of equal decisions is the thesis' conversion
-accuracy. About a quarter of an hour.
+accuracy. About ten minutes.
 
 Table 4.3 has some rows twice: with the encoders and decoders of this package, and as the thesis' code does it
 (`thesis_spikes`, `last_of_equals`).
@@ -43,7 +43,7 @@ def thesis_spikes(observations: np.ndarray, steps: int) -> np.ndarray:
 
 
 def last_of_equals(values: np.ndarray) -> np.ndarray:
-    """The last of the largest values: what argmax returned on ties in the PyTorch of 2020."""
+    """The last of the largest values, as argmax returned it for ties in PyTorch 1.5 (pytorch issue 41998)."""
     return values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import typer
 
 from ..errors import InvalidInputError
 from ..models import Decoder, Encoder, save
 from ..models.decoders import DecoderKind
 from ..models.encoders import EncoderKind
+from ..models.stimulus import FloatArray
 from ..runtime.fidelity import load_observations
 from .options import JsonOption
-from .output import emit, facts, table
+from .output import emit, facts, say, table
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +37,9 @@ def convert(
         typer.Option("--normalise", help="Scale layers by a percentile of activations, the largest, or by weights."),
     ] = "robust",
     percentile: Annotated[
-        float, typer.Option("--percentile", help="Of the activations, above 0 and at most 1; for 'robust'.")
-    ] = 0.99,
+        float | None,
+        typer.Option("--percentile", help="Of the activations, above 0 and at most 1; for 'robust'. [default: 0.99]"),
+    ] = None,
     states: Annotated[
         Path | None,
         typer.Option(
@@ -45,6 +48,9 @@ def convert(
             help="Observations [n, ...] that it meets (.npz, .npy), such as a run's replay.npz; 'model' needs none.",
         ),
     ] = None,
+    max_states: Annotated[
+        int, typer.Option("--max-states", min=1, help="Normalise by the first so many of the states.")
+    ] = 20_000,
     encoder: Annotated[EncoderKind, typer.Option("--encoder", help="How observations enter.")] = "current",
     two_neurons: Annotated[
         bool, typer.Option("--two-neurons", help="Two channels per value, one for its negative part.")
@@ -69,6 +75,8 @@ def convert(
         raise InvalidInputError(f"The output is {output}; its folder does not exist.")
     if output.exists() and not force:
         raise InvalidInputError(f"{output} exists: give another name, or --force to replace it.")
+    if percentile is not None and normalise != "robust":
+        raise InvalidInputError(f"A percentile was given; '{normalise}' has none: only --normalise robust does.")
     from ..training import conversion, policy  # which bring torch
 
     origin = policy.load_policy(file, architecture)
@@ -77,8 +85,9 @@ def convert(
         origin,
         steps=steps,
         method=normalise,
-        percentile=percentile,
+        percentile=0.99 if percentile is None else percentile,
         states=known,
+        max_states=max_states,
         encoder=Encoder(encoder, two_neurons=two_neurons, gain=gain),
         decoder=Decoder(decoder),
         reset=reset,
@@ -86,8 +95,11 @@ def convert(
     )
     save(network, output)
     scales = network.provenance["conversion"]["scales"]
-    judged = None if known is None else known[: min(len(known), _most_judged(network.n_channels))]
+    judged = None if known is None else _spread(known, _most_judged(network.n_channels))
     agreement = None if judged is None else conversion.agreement(origin, network, judged)
+    if known is not None and encoder != "current" and (lost := conversion.inexpressible(network.encoder, known)):
+        advice = "--gain" if two_neurons else "--two-neurons and --gain"
+        say(f"warning: {lost:.1%} of the states' values are cut off, since rates go from 0 to 1: see {advice}")
     if json:
         emit(
             {
@@ -115,3 +127,8 @@ def convert(
 def _most_judged(n_channels: int) -> int:
     """In how many states agreement is measured: all of them, but for images, whose decisions take long."""
     return 20_000 if n_channels < 1000 else 100
+
+
+def _spread(states: FloatArray, most: int) -> FloatArray:
+    """At most so many of the states, evenly spread over all: neighbours of one episode are alike."""
+    return states[np.linspace(0, len(states) - 1, min(most, len(states))).astype(np.int64)]

@@ -32,6 +32,7 @@ from .options import (
     EnvironmentOption,
     EpisodesOption,
     JsonOption,
+    MaxStepsOption,
     MissOption,
     PaceOption,
     ProfileOption,
@@ -61,6 +62,7 @@ def run(
     on: ProfileOption,
     env: EnvironmentOption,
     episodes: EpisodesOption = 10,
+    max_steps: MaxStepsOption = None,
     seed: SeedOption = 0,
     trace: TraceOption = None,
     spikes: SpikesOption = False,
@@ -85,7 +87,7 @@ def run(
         raise InvalidInputError("--pace needs the bridge: a decision in this process cannot be overtaken by time.")
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(
-            GymnasiumEnvironment(env, n_inputs=network.n_inputs, n_actions=network.n_outputs)
+            GymnasiumEnvironment(env, n_inputs=network.n_inputs, n_actions=network.n_outputs, **_limited(max_steps))
         )
         decider: Decider
         if in_process:
@@ -163,6 +165,7 @@ def drive(
     connect: Annotated[str, typer.Option("--connect", metavar="ADDRESS", help="Where spikeloop serve listens.")],
     env: EnvironmentOption,
     episodes: EpisodesOption = 10,
+    max_steps: MaxStepsOption = None,
     seed: SeedOption = 0,
     trace: TraceOption = None,
     spikes: SpikesOption = False,
@@ -185,7 +188,7 @@ def drive(
         )
         miss = _miss_policy(on_miss, remote.n_outputs)
         environment = stack.enter_context(
-            GymnasiumEnvironment(env, n_inputs=remote.n_inputs, n_actions=remote.n_outputs)
+            GymnasiumEnvironment(env, n_inputs=remote.n_inputs, n_actions=remote.n_outputs, **_limited(max_steps))
         )
         window_s = remote.steps * remote.step_ms * remote.scale / 1e3
         facts_of_run = {
@@ -330,6 +333,10 @@ def _run_and_report(
 def _check_spikes(spikes: bool, trace: Path | None) -> None:
     if spikes and trace is None:
         raise InvalidInputError("--spikes keeps spikes in the trace: give --trace FILE too.")
+
+
+def _limited(max_steps: int | None) -> dict[str, int]:
+    return {} if max_steps is None else {"max_episode_steps": max_steps}
 
 
 def _check_pace(pace: float | None) -> None:

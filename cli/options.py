@@ -21,6 +21,9 @@ EnvironmentOption = Annotated[
     str, typer.Option("--env", metavar="ID", help="A Gymnasium environment, such as CartPole-v1.")
 ]
 EpisodesOption = Annotated[int, typer.Option("--episodes", min=1, help="How many episodes to run.")]
+MaxStepsOption = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Cut an episode off after so many steps.")
+]
 SeedOption = Annotated[
     int,
     typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the environment, of random encoders and of the target."),

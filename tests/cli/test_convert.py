@@ -1,5 +1,7 @@
 """spikeloop convert, as a user starts it."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -50,8 +52,8 @@ def test_by_weights_alone_and_with_spikes(spikeloop, files):
     assert (network.encoder.kind, network.n_channels, network.decoder.kind) == ("poisson", 8, "spike_count")
 
 
-def test_who_runs_a_conventional_network_learns_of_convert(spikeloop):
-    message = spikeloop("run", "policy.pt", "--on", "reference", "--env", "CartPole-v1").refused()
+def test_who_runs_a_conventional_network_learns_of_convert(in_process):
+    message = in_process("run", "policy.pt", "--on", "reference", "--env", "CartPole-v1").refused()
     assert "spikeloop convert policy.pt" in message
 
 
@@ -62,6 +64,8 @@ def test_who_runs_a_conventional_network_learns_of_convert(spikeloop):
         ("policy.pt --steps 10 --states none.npz -o x.spk", "No states were given"),
         ("policy.pt --steps 10 --states wide.npz -o x.spk", "the policy needs [n, 4]"),
         ("policy.pt --steps 10 --states seen.npz --percentile 0 -o x.spk", "percentile of 0"),
+        ("policy.pt --steps 10 --normalise data --percentile 0.5 --states seen.npz -o x.spk", "'data' has none"),
+        ("policy.pt --steps 10 --states seen.npz --max-states 0 -o x.spk", "--max-states"),
         ("policy.pt --steps 10 --states seen.npz -o nowhere/x.spk", "its folder does not exist"),
         ("policy.pt --steps 0 --states seen.npz -o x.spk", "--steps"),
         ("tanh.pt --steps 10 --states seen.npz -o x.spk", "Layer 1 (tanh) cannot be converted"),
@@ -71,6 +75,25 @@ def test_who_runs_a_conventional_network_learns_of_convert(spikeloop):
         ("bare.pt --steps 10 --states seen.npz --architecture lenet -o x.spk", "There is no architecture 'lenet'"),
     ],
 )
-def test_refusals(spikeloop, files, words, message):
-    assert message in spikeloop("convert", *words.split()).refused()
+def test_refusals(in_process, files, words, message):
+    assert message in in_process("convert", *words.split()).refused()
     assert not (files / "x.spk").exists()
+
+
+def test_values_that_an_encoder_cuts_off_are_told(in_process, files):
+    words = ["convert", "policy.pt", "--steps", "20", "--states", "seen.npz", "--encoder", "poisson", "-o", "cut.spk"]
+    seen = np.load(files / "seen.npz")["observations"]
+    told = in_process(*words)
+    assert f"{np.mean((seen < 0) | (seen > 1)):.1%} of the states' values are cut off" in told.err
+    assert "--two-neurons and --gain" in told.err
+    told = in_process(*words, "--two-neurons", "--gain", "0.1", "--force")
+    assert "cut off" not in told.err
+
+
+def test_without_torch_the_extra_is_named(in_process, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("spikeloop.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("spikeloop.training", raising=False)
+    words = ["convert", "policy.pt", "--normalise", "model", "--steps", "10", "-o", "x.spk"]
+    assert 'pip install "spikeloop[training]"' in in_process(*words).refused()
