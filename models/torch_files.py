@@ -20,8 +20,6 @@ from .decoders import Decoder
 from .encoders import Encoder, with_negatives
 from .network import Dense, Network, Neuron
 
-POLICY_FORMAT = "spikeloop-policy"  # names the file of a conventional network, which `convert` makes spike
-
 ImportKind = Literal["auto", "dsqn", "converted", "mlp"]
 IMPORT_KINDS: dict[str, str] = {
     "auto": "told from the file's structure",

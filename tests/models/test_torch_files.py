@@ -362,5 +362,5 @@ def test_a_small_file_cannot_claim_much_memory(tmp_path):
         for entry in plain.infolist():
             squeezed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
     assert import_torch(tmp_path / "plain.pt", steps=10).sizes == (2,)
-    with pytest.raises(NetworkFileError, match="it is compressed, which torch.save never does"):
+    with pytest.raises(NetworkFileError, match=r"it is compressed, which torch\.save never does"):
         import_torch(tmp_path / "squeezed.pt", steps=10)
