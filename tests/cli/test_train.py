@@ -18,8 +18,8 @@ def test_the_algorithms_are_listed(spikeloop):
         assert name in result.out
 
 
-def test_options_and_their_presets_are_listed(spikeloop):
-    plain, car = spikeloop("train", "dqn", "--help"), spikeloop("train", "dqn", "--help", "--env", "MountainCar-v0")
+def test_options_and_their_presets_are_listed(in_process):
+    plain, car = in_process("train", "dqn", "--help"), in_process("train", "dqn", "--help", "--env", "MountainCar-v0")
     assert plain.code == car.code == 0
     assert "--learning-rate FLOAT" in plain.out
     assert "[16 16]" in plain.out
@@ -76,10 +76,10 @@ def test_interrupted_it_says_how_to_go_on(start, spikeloop, files):
         ("juggle", "No such command 'juggle'"),
     ],
 )
-def test_refusals(spikeloop, files, words, message):
+def test_refusals(in_process, files, words, message):
     (files / "folder").mkdir(exist_ok=True)
     (files / "folder" / "thing").write_text("")
-    assert message in spikeloop("train", *words.split()).refused()
+    assert message in in_process("train", *words.split()).refused()
     assert not (files / "new").exists()
 
 
