@@ -243,7 +243,8 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train classify", argv)
-    return train(resumed(settings, "classify", given))
+    settings = resumed(settings, "classify", given)
+    return {"folder": str(settings.output), **train(settings)}
 
 
 if __name__ == "__main__":

@@ -366,7 +366,8 @@ def _optimiser(parameters: Sequence[Tensor], settings: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train dqn", argv, PRESETS)
-    return train(resumed(settings, "dqn", given, frozenset({"episodes"})))
+    settings = resumed(settings, "dqn", given, frozenset({"episodes"}))
+    return {"folder": str(settings.output), **train(settings)}
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def _learner(settings: Settings, n_inputs: int, n_actions: int) -> Learner:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train dsqn", argv, PRESETS)
-    return train(resumed(settings, "dsqn", given, frozenset({"episodes"})))
+    settings = resumed(settings, "dsqn", given, frozenset({"episodes"}))
+    return {"folder": str(settings.output), **train(settings)}
 
 
 if __name__ == "__main__":

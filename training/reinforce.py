@@ -246,7 +246,8 @@ def _arrays(
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train reinforce", argv, PRESETS)
-    return train(resumed(settings, "reinforce", given, frozenset({"episodes"})))
+    settings = resumed(settings, "reinforce", given, frozenset({"episodes"}))
+    return {"folder": str(settings.output), **train(settings)}
 
 
 if __name__ == "__main__":
