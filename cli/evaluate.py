@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from ..bridges.environments import GymnasiumEnvironment, Spaces, check_fits
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, TargetError
 from ..hardware_profiles.profile import parse_settings
 from ..runtime.fidelity import load_observations
 from .options import EnvironmentOption, JsonOption, SeedOption, SetOption
@@ -175,8 +175,12 @@ def evaluate(
             f"warning: only {differing} of {episodes} episodes differ, so the mean is less sure than its interval "
             "says: draw some actions at random (--epsilon), or choose an environment whose starts differ more"
         )
+    failure = None
     if save_states is not None:
-        _save_states(save_states, ran)
+        try:
+            _save_states(save_states, ran)
+        except TargetError as error:  # what was measured is told none the less
+            failure = error
     title = f"{player.name} in {env}"
     if json:
         emit(
@@ -193,6 +197,7 @@ def evaluate(
                 "compared_with": None if other is None else {"name": other.name, **other.facts},
                 "interval": "95 %: Student's t of the mean return, Wilson's of the agreement",
                 "results": results,
+                "states": None if save_states is None else str(failure or save_states),
                 "versions": versions(),
             }
         )
@@ -201,6 +206,11 @@ def evaluate(
     else:
         columns = ["noise ", *COLUMNS, *(["agreement ", "95 % "] if other else [])]
         table(f"{title}, {episodes} episodes a row", columns, [_row(result) for result in results])
+    if failure is not None:
+        if not json:
+            raise failure
+        say(f"error: {failure}")  # stdout has its one document
+        raise typer.Exit(failure.exit_code)
     if save_states is not None and not json:
         line(f"{save_states}: {len(ran.actions)} states")
 
@@ -246,7 +256,13 @@ def _deviations(
         raise InvalidInputError(
             f"{states} holds observations of shape {found.shape}; environment '{env}' needs [n, {spaces.n_inputs}]."
         )
-    return deviations(found)
+    unit = deviations(found)
+    if not unit.any():
+        raise InvalidInputError(
+            f"{states} holds {len(found)} observations that do not differ: noise is given as a share of how much they "
+            "do. Give more states, or --noise-absolute."
+        )
+    return unit
 
 
 def _save_states(path: Path, ran: Episodes) -> None:

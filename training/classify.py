@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +28,27 @@ from ..models.stimulus import FloatArray
 from ..runtime.fidelity import load_observations
 from .architecture import build, mlp
 from .arguments import parse_given, run_as_script
+from .conversion import usable_states
 from .policy import Policy
-from .runs import Run, generator_state, positive, reproducible, restore_generator, resumed, within
+from .runs import Run, generator_state, learnt, reproducible, restore_generator
+from .settings import checked, positive, resumed, unused, within
 from .spiking_policy import SpikingPolicy
 from .surrogate import SurrogateKind
 from .teachers import load_teacher, teacher_facts
+
+SPIKING = (
+    "steps",
+    "threshold",
+    "membrane_decay",
+    "synapse_decay",
+    "reset",
+    "constant_one",
+    "biases",
+    "weight_scale",
+    "surrogate",
+    "surrogate_scale",
+    "input_scale",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +131,10 @@ class Settings:
             raise InvalidInputError("A classifier needs --teacher, who says what to do, and --states, where to do it.")
         if self.hidden is None:
             object.__setattr__(self, "hidden", (17, 17) if self.spiking else (16, 16))
+        checked(self)
+        if not self.spiking:
+            unused(self, "without --spiking", *SPIKING)
         positive(self, "updates", "batch_size", "log_every", "steps")
-        within(self, 0.0, 1e9, "seed")
         within(self, 0.0, 0.9, "held_out")
         within(self, 1e-12, 1e6, "learning_rate", "input_scale", "surrogate_scale", "weight_scale")
         self.neuron()
@@ -165,12 +183,19 @@ def train(settings: Settings) -> dict[str, Any]:
     )
     with run:
         if run.state is not None:
-            module.load_state_dict(run.state["module"])
-            optimiser.load_state_dict(run.state["optimiser"])
-            restore_generator(rng, run.state["rng"])
+            if run.state.get("examples") != _identity(facts):
+                raise InvalidInputError(
+                    f"The run in {run.folder} had another teacher, or other states, under the same names: put back "
+                    "what it began with, or begin anew."
+                )
+            with run.restoring():
+                module.load_state_dict(run.state["module"])
+                optimiser.load_state_dict(run.state["optimiser"])
+                restore_generator(rng, run.state["rng"])
 
         def state() -> dict[str, Any]:
             return {
+                "examples": _identity(facts),
                 "module": module.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "rng": generator_state(rng),
@@ -187,7 +212,7 @@ def train(settings: Settings) -> dict[str, Any]:
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-                losses += loss.item()
+                losses += learnt(loss.item())
                 right += int((values.argmax(1) == y[batch]).sum())
             done += count
             best = run.log(
@@ -200,10 +225,10 @@ def train(settings: Settings) -> dict[str, Any]:
                 run.save_model("best", export(), **facts, **_told(run.rows[-1]))
             if run.due():
                 run.checkpoint(state())
+        run.checkpoint(state())
         run.save_model("last", export(), **facts, **_told(run.rows[-1]))
         assert run.best is not None, "every row has a score"
         return run.finish(
-            state(),
             updates=done,
             states=len(states),
             best_at_update=run.best["update"],
@@ -215,20 +240,18 @@ def train(settings: Settings) -> dict[str, Any]:
 def _examples(settings: Settings) -> tuple[FloatArray, NDArray[np.int64], int, dict[str, Any]]:
     """States [n, n_inputs], the teacher's actions there, how many actions there are, and where all this comes from."""
     states = load_observations(settings.states)
-    if not states.size:
-        raise InvalidInputError(f"{settings.states} holds no states; a classifier needs some to learn from.")
-    states = states.reshape(len(states), -1)
     teacher = load_teacher(settings.teacher)
-    if states.shape[1] != teacher.n_inputs:
-        raise InvalidInputError(
-            f"{settings.states} holds states of {states.shape[1]} values; {settings.teacher} reads {teacher.n_inputs}."
-        )
+    states = usable_states(states, teacher.n_inputs)
     labels = np.concatenate([teacher.actions(part) for part in np.array_split(states, -(-len(states) // 1000))])
     facts = {
         "teacher": teacher_facts(teacher),
         "states": {"count": len(states), "sha256": hashlib.sha256(states.tobytes()).hexdigest()},
     }
     return states, labels, teacher.n_actions, facts
+
+
+def _identity(facts: Mapping[str, Any]) -> str:
+    return f"{facts['teacher']['sha256']} {facts['states']['sha256']}"
 
 
 def _accuracy(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:

@@ -46,12 +46,10 @@ try:
     from torch import Tensor
     from torch.nn.functional import cross_entropy
 
-    from .runs import positive, versions
+    from .settings import checked, episode_seed, positive, versions, within
     from .targets import NeuronSettings, Student, StudentSettings, student_for
 except ModuleNotFoundError:
     raise MissingPackageError.needs("Training", "PyTorch", "training") from None
-
-SEEDS_PER_RUN = 1_000_000  # a run's training episodes are reset with seeds from here on, far from the evaluation's
 
 Report = Callable[[str], None]
 
@@ -143,6 +141,11 @@ class Settings:
     evaluation_seed: int = 10_000
 
     def __post_init__(self) -> None:
+        checked(self)
+        within(self, 0.0, 1.0, "explore")
+        within(self, 1e-12, 1e6, "learning_rate", "surrogate_scale")
+        within(self, 0.0, 1e6, "margin", "margin_weight")
+        within(self, 0, 10**9, "evaluation_seed")
         positive(self, "steps", "rounds", "episodes", "updates", "batch_size")
         positive(self, "validation_episodes", "evaluation_episodes")
 
@@ -164,7 +167,7 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
     teacher = teacher_from(settings.teacher, settings.env, n_inputs, n_actions)
     rng = np.random.default_rng(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    first_seed = SEEDS_PER_RUN * (1 + settings.seed)
+    first_seed = episode_seed(settings.seed, 0)
     validation_seed = first_seed + settings.rounds * settings.episodes
 
     student = student_for(

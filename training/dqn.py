@@ -32,20 +32,9 @@ from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
 from .policy import Policy
 from .presets import DQN as PRESETS
 from .replay import ReplayMemory
-from .runs import (
-    MOST_REPLAY_BYTES,
-    Run,
-    generator_state,
-    positive,
-    reproducible,
-    restore_generator,
-    resumed,
-    summary,
-    told,
-    within,
-)
+from .runs import MOST_REPLAY_BYTES, Run, generator_state, learnt, reproducible, restore_generator, summary, told
+from .settings import checked, episode_seed, positive, resumed, unused, within
 
-SEEDS_PER_RUN = 1_000_000  # episodes are reset with seeds from here on, far from those of evaluations
 REPLAY_STATES = 20_000
 
 
@@ -148,10 +137,11 @@ class QSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        checked(self)
         positive(self, "episodes", "average_over", "max_steps", "epsilon_steps", "memory_size", "batch_size")
         positive(self, "update_every", "target_every", "frame_skip", "threads")
         within(self, 0.0, 1.0, "epsilon_start", "epsilon_end", "discount")
-        within(self, 0.0, 1e9, "clip", "initial_memory", "no_op_max", "seed")
+        within(self, 0.0, 1e9, "clip", "initial_memory", "no_op_max")
         within(self, 1e-12, 1e6, "learning_rate", "input_scale")
         if self.epsilon_end > self.epsilon_start or (self.epsilon_schedule == "exponential" and self.epsilon_end == 0):
             raise InvalidInputError(
@@ -164,8 +154,6 @@ class QSettings:
                 f"({self.initial_memory})."
             )
         shaping_of(self.shaping)
-        if any(size < 1 for size in self.hidden):
-            raise InvalidInputError(f"hidden is {self.hidden}; every layer needs 1 neuron or more.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +167,11 @@ class Settings(QSettings):
     """
 
     network: Literal["mlp", "mnih"] = "mlp"
+
+    def __post_init__(self) -> None:
+        super(Settings, self).__post_init__()
+        if self.network == "mnih":
+            unused(self, "on the network 'mnih'", "hidden", "input_scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +251,7 @@ def learn(
         settings,
         ("episode", "steps", "return", "length", "average", "loss", "epsilon"),
         score="average",
-        score_from=settings.average_over,
+        score_from=min(settings.average_over, settings.episodes),
         target=settings.target_average,
         curve=("episode", "return", "average", "loss"),
         total=settings.episodes,
@@ -266,12 +259,13 @@ def learn(
     )
     with environment, run:
         if run.state is not None:
-            policy.load_state_dict(run.state["policy"])
-            target.load_state_dict(run.state["target"])
-            optimiser.load_state_dict(run.state["optimiser"])
-            memory.restore(run.state["memory"])
-            restore_generator(rng, run.state["rng"])
-            steps = run.state["steps"]
+            with run.restoring():
+                policy.load_state_dict(run.state["policy"])
+                target.load_state_dict(run.state["target"])
+                optimiser.load_state_dict(run.state["optimiser"])
+                memory.restore(run.state["memory"])
+                restore_generator(rng, run.state["rng"])
+                steps = int(run.state["steps"])
 
         def state() -> dict[str, Any]:
             return {
@@ -286,7 +280,7 @@ def learn(
         for episode in range(len(run.rows) + 1, settings.episodes + 1):
             if run.reached:
                 break
-            observation = environment.reset(SEEDS_PER_RUN * (1 + settings.seed) + episode)
+            observation = environment.reset(episode_seed(settings.seed, episode))
             total, length, losses, over = 0.0, 0, [], False
             while not over:
                 if rng.random() < epsilon(settings, steps):
@@ -324,10 +318,11 @@ def learn(
             if run.due():
                 run.checkpoint(state())
 
+        run.checkpoint(state())
         run.save_model("last", learner.export(), **told(run.rows[-1]))
         bytes_of_a_state = n_inputs * np.dtype(environment.kind).itemsize
         run.save_replay(*memory.latest(min(REPLAY_STATES, MOST_REPLAY_BYTES // bytes_of_a_state)))
-        return run.finish(state(), episodes=len(run.rows), steps=steps, **summary(run))
+        return run.finish(episodes=len(run.rows), steps=steps, **summary(run))
 
 
 def epsilon(settings: Any, steps: int) -> float:
@@ -354,7 +349,7 @@ def update(policy: nn.Module, target: nn.Module, optimiser: Any, batch: Sequence
         for group in optimiser.param_groups:
             nn.utils.clip_grad_value_(group["params"], settings.clip)
     optimiser.step()
-    return loss.item()
+    return learnt(loss.item())
 
 
 def _optimiser(parameters: Sequence[Tensor], settings: Any) -> Any:
@@ -366,7 +361,7 @@ def _optimiser(parameters: Sequence[Tensor], settings: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train dqn", argv, PRESETS)
-    settings = resumed(settings, "dqn", given, frozenset({"episodes"}))
+    settings = resumed(settings, "dqn", given)
     return {"folder": str(settings.output), **train(settings)}
 
 

@@ -24,7 +24,7 @@ from .arguments import parse_given, run_as_script
 from .dqn import Learner, QSettings, learn
 from .environment import Shaping
 from .presets import DSQN as PRESETS
-from .runs import positive, resumed, within
+from .settings import positive, resumed, within
 from .spiking_policy import SpikingPolicy
 from .surrogate import SurrogateKind
 
@@ -98,7 +98,7 @@ def _learner(settings: Settings, n_inputs: int, n_actions: int) -> Learner:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train dsqn", argv, PRESETS)
-    settings = resumed(settings, "dsqn", given, frozenset({"episodes"}))
+    settings = resumed(settings, "dsqn", given)
     return {"folder": str(settings.output), **train(settings)}
 
 

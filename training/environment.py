@@ -83,17 +83,20 @@ class TrainingEnvironment:
         shaping: Shaping = SHAPINGS["none"],
     ) -> None:
         self.name = name
-        options = {} if max_steps is None else {"max_episode_steps": max_steps * frame_skip}
+        # The limit is one of decisions, which are counted here; the environment's own must not come first.
+        options = {} if max_steps is None else {"max_episode_steps": max_steps * frame_skip + no_op_max + 1}
         self._env = make(name, **options)
         self.spaces = spaces(name, self._env)
         self.kind: Any = self._env.observation_space.dtype
         if self.kind not in (np.uint8, np.float32):
             self.kind = np.dtype(np.float32)
+        self._max_steps, self._steps = max_steps, 0
         self._frame_skip, self._no_op_max, self._shaping = frame_skip, no_op_max, shaping
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Begin the episode that `seed` stands for; returns its first observation [n_inputs]."""
         observation, _ = self._env.reset(seed=seed)
+        self._steps = 0
         if self._no_op_max:
             for _ in range(np.random.default_rng(seed).integers(self._no_op_max + 1)):
                 observation, _, terminated, truncated, _ = self._env.step(self.spaces.first_action)
@@ -111,7 +114,8 @@ class TrainingEnvironment:
             shaped += self._shaping(float(reward), flat)
             if terminated or truncated:
                 break
-        return Step(flat, total, shaped, bool(terminated), bool(truncated))
+        self._steps += 1
+        return Step(flat, total, shaped, bool(terminated), bool(truncated or self._steps == self._max_steps))
 
     def _flat(self, observation: Any) -> NDArray[Any]:
         flat = np.asarray(observation, dtype=self.kind).ravel()

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..deploy.findings import Finding
+from ..deploy.twin import trained_for
 from ..errors import InvalidInputError, NetworkFileError
-from ..hardware_profiles.profile import Profile, Value
+from ..hardware_profiles.profile import Profile, Value, load_profile, profiles
 from ..models import file
 from ..models.decoders import Decoder, DecoderKind
 from ..models.encoders import Encoder, EncoderKind, with_negatives
@@ -198,8 +199,27 @@ def open_player(
                 "decoder": network.decoder.kind,
             },
             None if agent.profile == "reference" else 1,
-            agent.deployment.findings,
+            (*agent.deployment.findings, *_elsewhere(agent)),
         )
+
+
+def _elsewhere(agent: Agent) -> list[Finding]:
+    """What should be known of a network that was trained under the dynamics of another profile."""
+    meant_for = agent.network.provenance.get("trained_for")
+    profile = agent.deployment.profile
+    if not isinstance(meant_for, Mapping) or trained_for(agent.network, profile):
+        return []
+    name = str(meant_for.get("profile"))
+    alike = profile.exact and name in profiles() and load_profile(name).exact
+    if alike or name == profile.name:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"'{agent.network.name}' was trained under the dynamics of '{name}' and decides otherwise here.",
+            f"Evaluate it with --on {name}.",
+        )
+    ]
 
 
 def _path(source: str) -> Path:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ from .arguments import parse_given, run_as_script
 from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
 from .policy import Policy
 from .presets import REINFORCE as PRESETS
-from .runs import Run, generator_state, positive, reproducible, restore_generator, resumed, summary, told, within
+from .runs import Run, generator_state, learnt, reproducible, restore_generator, summary, told
+from .settings import checked, episode_seed, positive, resumed, within
 
-SEEDS_PER_RUN = 1_000_000  # episodes are reset with seeds from here on, far from those of evaluations
 REPLAY_STATES = 20_000
 
 
@@ -97,9 +97,10 @@ class Settings:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        checked(self)
         positive(self, "episodes", "average_over", "max_steps", "episodes_per_update", "frame_skip", "threads")
         within(self, 0.0, 1.0, "discount")
-        within(self, 0.0, 1e9, "no_op_max", "seed")
+        within(self, 0.0, 1e9, "no_op_max")
         within(self, 1e-12, 1e6, "learning_rate")
         shaping_of(self.shaping)
 
@@ -133,7 +134,7 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
         settings,
         ("episode", "return", "length", "average", "loss"),
         score="average",
-        score_from=settings.average_over,
+        score_from=min(settings.average_over, settings.episodes),
         target=settings.target_average,
         curve=("episode", "return", "average", "loss"),
         total=settings.episodes,
@@ -141,10 +142,12 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
     )
     with environment, run:
         if run.state is not None:
-            policy.load_state_dict(run.state["policy"])
-            optimiser.load_state_dict(run.state["optimiser"])
-            restore_generator(rng, run.state["rng"])
-            visited.extend(zip(run.state["states"].numpy(), run.state["actions"].tolist(), strict=True))
+            with run.restoring():
+                policy.load_state_dict(run.state["policy"])
+                optimiser.load_state_dict(run.state["optimiser"])
+                restore_generator(rng, run.state["rng"])
+                visited.extend(zip(run.state["states"].numpy(), run.state["actions"].tolist(), strict=True))
+                batch = [Episode.restored(kept) for kept in run.state["batch"]]
 
         def state() -> dict[str, Any]:
             states, actions = _arrays(visited, environment)
@@ -154,12 +157,13 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
                 "rng": generator_state(rng),
                 "states": torch.from_numpy(states),
                 "actions": torch.from_numpy(actions),
+                "batch": [episode.state() for episode in batch],
             }
 
         for number in range(len(run.rows) + 1, settings.episodes + 1):
             if run.reached:
                 break
-            episode = play(policy, environment, SEEDS_PER_RUN * (1 + settings.seed) + number, rng)
+            episode = play(policy, environment, episode_seed(settings.seed, number), rng)
             visited.extend(zip(episode.observations, episode.actions.tolist(), strict=True))
             batch.append(episode)
             loss = None
@@ -176,12 +180,13 @@ def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, An
             )
             if best:
                 run.save_model("best", Policy(architecture, copy.deepcopy(policy)), **told(run.rows[-1]))
-            if run.due() and not batch:
+            if run.due():
                 run.checkpoint(state())
 
+        run.checkpoint(state())
         run.save_model("last", Policy(architecture, policy), **told(run.rows[-1]))
         run.save_replay(*_arrays(visited, environment))
-        return run.finish(state(), episodes=len(run.rows), **summary(run))
+        return run.finish(episodes=len(run.rows), **summary(run))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,6 +197,17 @@ class Episode:
     actions: NDArray[np.int64]
     rewards: FloatArray
     total: float
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as torch can save it."""
+        arrays = {"observations": self.observations, "actions": self.actions, "rewards": self.rewards}
+        return {"total": self.total} | {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Episode:
+        """What `state` gave."""
+        observations, actions, rewards = (state[name].numpy() for name in ("observations", "actions", "rewards"))
+        return cls(observations, actions, rewards, state["total"])
 
 
 def play(policy: nn.Module, environment: TrainingEnvironment, seed: int, rng: np.random.Generator) -> Episode:
@@ -224,7 +240,7 @@ def update(policy: nn.Module, optimiser: Any, episodes: Sequence[Episode], disco
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-    return float(loss.item())
+    return learnt(loss.item())
 
 
 def discounted(rewards: FloatArray, discount: float) -> FloatArray:
@@ -246,7 +262,7 @@ def _arrays(
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says."""
     settings, given = parse_given(Settings, "spikeloop train reinforce", argv, PRESETS)
-    settings = resumed(settings, "reinforce", given, frozenset({"episodes"}))
+    settings = resumed(settings, "reinforce", given)
     return {"folder": str(settings.output), **train(settings)}
 
 

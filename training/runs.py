@@ -16,14 +16,13 @@ generators whose states the checkpoint keeps.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
-import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import TracebackType
@@ -34,13 +33,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from .. import __version__
 from ..errors import InvalidInputError, NetworkFileError, TargetError
-from ..models.file import save
+from ..models.file import to_bytes
 from ..models.network import Network
 from .curve import draw
 from .policy import Policy
 from .progress import Progress
+from .settings import hyperparameters, resumed, versions
 from .storage import replace_file
 
 CHECKPOINT_SECONDS = 30.0
@@ -105,6 +104,7 @@ class Run:
         self.state: Mapping[str, Any] | None = None
         self._before = 0.0  # seconds of earlier sessions of this run
         if settings.resume:
+            resumed(settings, algorithm, frozenset(hyperparameters(settings)) | {"seed"})
             self._continue()
         else:
             self._begin()
@@ -129,12 +129,15 @@ class Run:
 
     def _continue(self) -> None:
         path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            self._write_metrics()
-            return  # killed before its first checkpoint: the beginning is where it goes on
+        if path.exists():  # or it was killed before its first one: the beginning is where it goes on
+            self._read(path)
+        self.write_facts({})
+        self._write_metrics()
+
+    def _read(self, path: Path) -> None:
         try:
             # As a mapped file: a large replay memory need not fit into memory twice.
-            state = _Checkpoint(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+            state = dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
         except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... for damaged files
             reason = " ".join(str(error).split())[:100]
             raise NetworkFileError(f"The run in {self.folder} cannot go on: {path} is damaged ({reason}).") from None
@@ -143,12 +146,22 @@ class Run:
             rows = list(csv.DictReader(StringIO((self.folder / "metrics.csv").read_text("utf-8"))))[:count]
             for row in rows:
                 self._add({name: _value(row[name]) for name in self.columns})
-            if len(rows) != count:
+            if len(rows) != count or count < 1:
                 raise ValueError(f"metrics.csv has {len(rows)} rows, the checkpoint counts {count}")
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise NetworkFileError(f"The run in {self.folder} cannot go on: {error}.") from None
         self.state = state
-        self._write_metrics()
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Whatever a checkpoint holds that does not fit becomes one clear error."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise NetworkFileError(
+                f"The run in {self.folder} cannot go on: its checkpoint.pt does not fit it ({reason})."
+            ) from None
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
@@ -200,19 +213,19 @@ class Run:
     def save_model(self, name: str, model: Policy | Network, **facts: Any) -> None:
         """Write ``best`` or ``last``, with its provenance."""
         told = replace(model, name=self.folder.name, provenance=self.provenance(**facts))
-        if isinstance(told, Network):
-            save(told, self.folder / f"{name}.spk")
-        else:
+        if isinstance(told, Policy):
             told.save(self.folder / f"{name}.pt")
+            return
+        data = to_bytes(told)
+        replace_file(self.folder / f"{name}.spk", lambda file: file.write(data))
 
     def save_replay(self, states: NDArray[Any], actions: NDArray[np.int64]) -> None:
         """Write replay.npz: observations [n, n_inputs] and actions [n]."""
         path = self.folder / "replay.npz"
         replace_file(path, lambda file: np.savez_compressed(file, observations=states, actions=actions))
 
-    def finish(self, state: Mapping[str, Any], **summary: Any) -> dict[str, Any]:
-        """The last checkpoint, and the summary in run.json; returns the summary."""
-        self.checkpoint(state)
+    def finish(self, **summary: Any) -> dict[str, Any]:
+        """Write the summary into run.json; returns it."""
         facts = summary | {"seconds": round(self.seconds, 1)}
         self.write_facts({"summary": facts})
         return facts
@@ -230,7 +243,7 @@ class Run:
 
     def write_facts(self, more: Mapping[str, Any]) -> None:
         """Write run.json."""
-        text = json.dumps({**self.provenance(), **more}, indent=2) + "\n"
+        text = json.dumps({**self.provenance(), **more}, indent=2, allow_nan=False) + "\n"
         replace_file(self.folder / "run.json", lambda file: file.write(text.encode()))
 
     def _write_metrics(self) -> None:
@@ -253,11 +266,6 @@ class Run:
             )
 
 
-class _Checkpoint(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        raise NetworkFileError(f"The run cannot go on: its checkpoint.pt has no '{name}'.")
-
-
 def summary(run: Run) -> dict[str, Any]:
     """How a run of episodes ended, for its summary."""
     best = run.best
@@ -269,90 +277,25 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
+def learnt(loss: float) -> float:
+    """`loss` itself, of a gradient step that was taken.
+
+    Raises
+    ------
+    TargetError
+        If it is NaN or infinite: the network is of no use any more.
+    """
+    if not math.isfinite(loss):
+        raise TargetError(
+            f"Training has diverged: the loss is {loss}. Lower the learning rate, or scale the inputs or rewards; what "
+            "was best so far is kept."
+        )
+    return loss
+
+
 def told(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a model's provenance says of the moment it was kept."""
     return {"kept": {name: row[name] for name in ("episode", "average")}}
-
-
-def resumed(settings: Any, algorithm: str, given: frozenset[str], may_change: frozenset[str] = frozenset()) -> Any:
-    """The settings with which a run in ``settings.output`` goes on: those it began with.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such run, or `given` settings differ from those it began with.
-    """
-    if not settings.resume:
-        return settings
-    path = Path(settings.output) / "run.json"
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-        kept, found = dict(facts["hyperparameters"]), facts["algorithm"]
-        kept["seed"] = facts["seed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InvalidInputError(f"There is no run to go on with in {settings.output}: {path} cannot be read.") from None
-    if found != algorithm:
-        raise InvalidInputError(f"{settings.output} holds a run of '{found}', not of '{algorithm}'.")
-    asked = {**hyperparameters(settings), "seed": settings.seed}
-    unknown = sorted(set(kept) ^ set(asked))
-    if unknown:
-        raise InvalidInputError(f"{path} is of another version of Spikeloop: it differs in '{unknown[0]}'.")
-    for name in sorted((given & set(kept)) - may_change):
-        if asked[name] != kept[name]:
-            raise InvalidInputError(
-                f"The run in {settings.output} has {name}={kept[name]}; it cannot go on with {asked[name]}."
-            )
-    values = {name: _like(getattr(settings, name), value) for name, value in kept.items()}
-    values |= {name: asked[name] for name in given & may_change}
-    return replace(settings, **values)
-
-
-def _like(present: Any, kept: Any) -> Any:
-    if isinstance(kept, list):
-        return tuple(kept)
-    return Path(kept) if isinstance(present, Path) else kept
-
-
-def hyperparameters(settings: Any) -> dict[str, Any]:
-    """All settings that bear on the result, as plain values."""
-    apart = {"output", "resume", "seed"}
-    values = {name: value for name, value in asdict(settings).items() if name not in apart}
-    return {
-        name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-        for name, value in values.items()
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what a training run depends on."""
-    packages = {name: version(name) for name in ("torch", "numpy", "gymnasium", "numba")}
-    return {"spikeloop": __version__, "python": platform.python_version(), **packages}
-
-
-def positive(settings: Any, *names: str) -> None:
-    """Refuse settings below 1.
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not value >= 1:
-            raise InvalidInputError(f"{name} is {value}; it must be 1 or more.")
-
-
-def within(settings: Any, low: float, high: float, *names: str) -> None:
-    """Refuse settings outside of [low, high].
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and low <= value <= high):
-            raise InvalidInputError(f"{name} is {value}; it must be from {low:g} to {high:g}.")
 
 
 def reproducible(seed: int, threads: int = 1) -> None:

@@ -59,7 +59,7 @@ def test_interrupted_it_says_how_to_go_on(start, spikeloop, files):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
     assert "--resume -o run goes on" in process.stderr.read()
-    assert spikeloop("train", "dqn", "-o", "run", "--resume", "--episodes", 8).code == 0
+    assert "it can only be raised" in spikeloop("train", "dqn", "-o", "run", "--resume", "--episodes", 8).refused()
 
 
 @pytest.mark.parametrize(

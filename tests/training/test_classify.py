@@ -52,10 +52,15 @@ def test_what_it_refuses(states, tmp_path):
         run("--states", str(states))
     with pytest.raises(InvalidInputError, match="needs --teacher"):
         run("--teacher", "cartpole")
-    with pytest.raises(InvalidInputError, match="states of 4 values; mountaincar reads 2"):
+    with pytest.raises(InvalidInputError, match=r"States of shape \(2000, 4\) were given; the policy needs \[n, 2\]"):
         run("--teacher", "mountaincar", "--states", str(states))
     empty = tmp_path / "empty.npz"
     np.savez(empty, observations=np.zeros((0, 4)))
-    with pytest.raises(InvalidInputError, match="holds no states"):
+    with pytest.raises(InvalidInputError, match="No states were given"):
         run("--teacher", "cartpole", "--states", str(empty))
+    with pytest.raises(InvalidInputError, match="threshold is 7.0; it has no effect without --spiking"):
+        run("--teacher", "cartpole", "--states", str(states), "--threshold", "7")
+    np.save(tmp_path / "scalar.npy", np.float64(3.0))
+    with pytest.raises(InvalidInputError, match="States of shape"):
+        run("--teacher", "cartpole", "--states", str(tmp_path / "scalar.npy"))
     assert not (tmp_path / "run").exists()

@@ -31,6 +31,14 @@ def test_an_action_is_held_and_its_rewards_add_up():
         assert one.shaped > -4.0
 
 
+def test_the_limit_counts_decisions():
+    options = {"max_steps": 5, "frame_skip": 3, "no_op_max": 200}
+    with TrainingEnvironment("MountainCar-v0", **options) as environment:
+        for seed in range(5):
+            environment.reset(seed)
+            assert [environment.step(1).truncated for _ in range(5)] == [False] * 4 + [True]
+
+
 def test_no_op_starts_differ_by_seed_alone():
     with TrainingEnvironment("MountainCar-v0", no_op_max=30) as environment:
         starts = [tuple(environment.reset(seed)) for seed in (1, 2, 3, 1)]

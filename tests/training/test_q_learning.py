@@ -143,6 +143,12 @@ def test_a_scaled_spiking_policy_is_exported_for_raw_observations():
         ({"initial_memory": 10**6}, "the initial memory"),
         ({"shaping": "x"}, "Reward shaping 'x'"),
         ({"hidden": (4, 0)}, "every layer needs"),
+        ({"hidden": 16}, "hidden is 16; it should be a valid tuple"),
+        ({"loss": "MSE"}, "loss is 'MSE'; it should be 'mse' or 'huber'"),
+        ({"episodes": "3"}, "episodes is '3'; it should be a valid integer"),
+        ({"target_average": float("nan")}, "target_average is nan; it must be a finite number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"network": "mnih", "hidden": (5,)}, "hidden is .*; it has no effect on the network 'mnih'"),
     ],
 )
 def test_settings_that_cannot_be(change, message):

@@ -133,12 +133,86 @@ def test_what_a_run_cannot_go_on_with(given, message, tmp_path):
         reinforce.main(["--resume", "-o", str(folder)])
 
 
-def test_a_run_can_be_made_longer(tmp_path):
-    dqn.main(["--episodes", "20", "-o", str(tmp_path / "long")])
-    dqn.main(["--episodes", "10", "-o", str(tmp_path / "short")])
-    dqn.main(["--episodes", "20", "--resume", "-o", str(tmp_path / "short")])
+@pytest.mark.parametrize("module", [dqn, reinforce])
+def test_a_run_can_be_made_longer_but_not_shorter(module, tmp_path):
+    more = ["--average-over", "5", *(["--episodes-per-update", "4"] if module is reinforce else [])]
+    module.main(["--episodes", "20", "-o", str(tmp_path / "long"), *more])
+    module.main(["--episodes", "10", "-o", str(tmp_path / "short"), *more])
+    with pytest.raises(InvalidInputError, match="has episodes=10; it cannot go on with 9; it can only be raised"):
+        module.main(["--episodes", "9", "--resume", "-o", str(tmp_path / "short")])
+    module.main(["--episodes", "20", "--resume", "-o", str(tmp_path / "short")])
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
     assert models(tmp_path / "short") == models(tmp_path / "long")
+
+
+def test_a_run_made_longer_and_interrupted_goes_on_to_its_new_end(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    dqn.main(["--episodes", "4", "-o", str(folder)])
+    monkeypatch.setattr(runs.Run, "due", lambda run: len(run.rows) == 6)
+    monkeypatch.setattr(runs, "draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        dqn.main(["--episodes", "9", "--resume", "-o", str(folder)])
+    monkeypatch.undo()
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["hyperparameters"]["episodes"] == 9
+    assert "summary" not in facts
+    assert dqn.main(["--resume", "-o", str(folder)])["episodes"] == 9
+
+
+def test_from_python_a_run_goes_on_with_its_own_settings_alone(tmp_path):
+    folder = tmp_path / "run"
+    dqn.train(dqn.Settings(output=folder, episodes=3))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InvalidInputError, match=r"has discount=0\.99; it cannot go on with 0\.5"):
+        dqn.train(dqn.Settings(output=folder, episodes=3, discount=0.5, resume=True))
+    with pytest.raises(InvalidInputError, match="holds a run of 'dqn', not of 'reinforce'"):
+        reinforce.train(reinforce.Settings(output=folder, resume=True))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.csv").write_text("mine")
+    with pytest.raises(InvalidInputError, match="There is no run to go on with"):
+        dqn.train(dqn.Settings(output=tmp_path / "other", resume=True))
+    assert (tmp_path / "other" / "metrics.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "change", [{"rng": "{}"}, {"rng": "no"}, {"memory": {}}, {"policy": 3}, {"steps": "x"}, {"policy": None}]
+)
+def test_a_checkpoint_that_does_not_fit_is_one_clear_error(change, tmp_path):
+    folder = tmp_path / "run"
+    dqn.train(dqn.Settings(output=folder, episodes=2))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save(state | change, folder / "checkpoint.pt")
+    with pytest.raises(NetworkFileError, match=r"cannot go on: its checkpoint\.pt does not fit it"):
+        dqn.train(dqn.Settings(output=folder, episodes=4, resume=True))
+
+
+def test_a_classifier_goes_on_with_its_own_states_alone(tmp_path, states):
+    folder = tmp_path / "run"
+    settings = classify.Settings(teacher="cartpole", states=states, output=folder, updates=40, log_every=20)
+    classify.train(settings)
+    np.savez(states, observations=np.ones((10, 4)))
+    with pytest.raises(InvalidInputError, match="had another teacher, or other states"):
+        classify.main(["--resume", "-o", str(folder)])
+
+
+def test_another_version_of_a_package_is_told(tmp_path):
+    folder = tmp_path / "run"
+    dqn.train(dqn.Settings(output=folder, episodes=2))
+    facts = json.loads((folder / "run.json").read_text())
+    facts["versions"]["numpy"] = "1.0"
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.warns(UserWarning, match=r"was made with numpy 1\.0, now"):
+        dqn.main(["--resume", "-o", str(folder)])
+
+
+def test_a_diverged_run_ends_and_keeps_its_best_model(tmp_path):
+    folder = tmp_path / "run"
+    wild = {"learning_rate": 1e6, "clip": 0.0, "batch_size": 4, "average_over": 2, "input_scale": 1e6}
+    with pytest.raises(TargetError, match="Training has diverged: the loss is"):
+        dqn.train(dqn.Settings(output=folder, episodes=50, max_steps=20, optimiser="rmsprop", **wild))
+    for path in folder.glob("best.pt"):
+        load_policy(path)  # which refuses NaN
 
 
 def test_a_damaged_run_is_refused(tmp_path):
