@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from spikeloop.models import Dense, Network, save
+from spikeloop.deploy.twin import training_facts
+from spikeloop.hardware_profiles import load_profile
+from spikeloop.models import Dense, Network, load, save
 
 CARTPOLE = ("--env", "CartPole-v1")
 
@@ -204,3 +208,32 @@ def test_breakout_is_driven_against_a_host(spikeloop, start):
     address = json.loads(host.stdout.readline())["address"]
     words = ("drive", "--connect", address, "--env", "spikeloop/BreakoutPatel-v0", "--episodes", 1, "--json")
     assert spikeloop(*words, "--reference", "fires.spk").document["agreement"] == 1.0
+
+
+def test_noise_in_the_units_of_observations_that_do_not_differ_is_refused(in_process, files):
+    np.savez(files / "same.npz", observations=np.ones((5, 4)))
+    words = ["evaluate", "cartpole", "--env", "CartPole-v1", "--noise", "0.1", "--noise-states", "same.npz"]
+    assert "5 observations that do not differ" in in_process(*words).refused()
+
+
+def test_a_network_trained_for_another_target_is_told_of(in_process, files):
+    facts = training_facts(load_profile("nest-iaf_psc_delta"))
+    save(replace(load("cartpole"), provenance={"trained_for": facts}), files / "elsewhere.spk")
+    words = ["evaluate", "elsewhere.spk", "--env", "CartPole-v1", "--episodes", "1"]
+    assert "trained under the dynamics of 'nest-iaf_psc_delta'" in in_process(*words).err
+    assert "trained under" not in in_process(*words, "--on", "nest-iaf_psc_delta", "--max-steps", "5").err
+    assert "trained under" not in in_process(*[*words[:1], "cartpole", *words[2:]]).err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full, a disk that is always full")
+def test_states_that_cannot_be_kept_lose_no_results(spikeloop, files):
+    (files / "full.npz.partial").symlink_to("/dev/full")
+    words = ["evaluate", "cartpole", "--env", "CartPole-v1", "--episodes", 1, "--max-steps", 600, "--save-states"]
+    told = spikeloop(*words, "full.npz", "--json")
+    assert told.code == 1
+    assert told.document["results"][0]["mean_return"] == 500.0
+    assert "Cannot write full.npz" in told.document["states"]
+    (files / "full.npz.partial").symlink_to("/dev/full")
+    told = spikeloop(*words, "full.npz")
+    assert "500" in told.out
+    assert "Cannot write full.npz" in told.err

@@ -58,7 +58,7 @@ def test_what_it_refuses(states, tmp_path):
     np.savez(empty, observations=np.zeros((0, 4)))
     with pytest.raises(InvalidInputError, match="No states were given"):
         run("--teacher", "cartpole", "--states", str(empty))
-    with pytest.raises(InvalidInputError, match="threshold is 7.0; it has no effect without --spiking"):
+    with pytest.raises(InvalidInputError, match=r"threshold is 7\.0; it has no effect without --spiking"):
         run("--teacher", "cartpole", "--states", str(states), "--threshold", "7")
     np.save(tmp_path / "scalar.npy", np.float64(3.0))
     with pytest.raises(InvalidInputError, match="States of shape"):
