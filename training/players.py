@@ -18,15 +18,15 @@ from ..hardware_profiles.profile import Profile, Value, load_profile, profiles
 from ..models import file
 from ..models.decoders import Decoder, DecoderKind
 from ..models.encoders import Encoder, EncoderKind, with_negatives
-from ..models.loading import bundled, load
+from ..models.loading import load
 from ..models.network import Dense, Network
 from ..models.stimulus import Stimulus
 from ..models.torch_files import is_torch_file, load_torch
 from ..runtime.agent import Agent, launch
 from .episodes import CHANCE, Decide, Moment
+from .storage import model_file
 
 RANDOM = "random"
-IN_A_FOLDER = ("best.spk", "best.pt", "last.spk", "last.pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def open_player(
         _refuse(options, source, "random", "draws its actions at random")
         yield Player(RANDOM, lambda moment: _chance(moment, n_actions), facts={"kind": "random"})
         return
-    path = _path(source)
+    path = model_file(source)
     kind = _kind(path)
     if kind == "conventional":
         _refuse(options, source, kind, "is a conventional network")
@@ -220,19 +220,6 @@ def _elsewhere(agent: Agent) -> list[Finding]:
             f"Evaluate it with --on {name}.",
         )
     ]
-
-
-def _path(source: str) -> Path:
-    """The file that `source` names, as far as it can be told; `load` says what is wrong with a name."""
-    path = bundled().get(source) or Path(source)
-    if not path.is_dir():
-        return path
-    for name in IN_A_FOLDER:
-        if (path / name).is_file():
-            return path / name
-    raise NetworkFileError(
-        f"{path} is a folder with none of {', '.join(IN_A_FOLDER)} in it: name a file, or a training run's folder."
-    )
 
 
 def _kind(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Files that are never half written."""
+"""The files of training: found by what they are called, and never half written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import TargetError
+from ..errors import NetworkFileError, TargetError
+from ..models.loading import bundled
+
+IN_A_FOLDER = ("best.spk", "best.pt", "last.spk", "last.pt")
+
+
+def model_file(source: str | Path) -> Path:
+    """The file that `source` names: a bundled agent's, of a training run's folder the best or last, or itself.
+
+    Raises
+    ------
+    NetworkFileError
+        If it is a folder without a model.
+    """
+    path = bundled().get(str(source)) or Path(source)
+    if not path.is_dir():
+        return path
+    for name in IN_A_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise NetworkFileError(
+        f"{path} is a folder with none of {', '.join(IN_A_FOLDER)} in it: name a file, or a training run's folder."
+    )
 
 
 def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.typing import NDArray
 
-from ..errors import EnvironmentMismatchError, NetworkFileError, UnknownNameError
+from ..errors import EnvironmentMismatchError, UnknownNameError
 from ..models import file
-from ..models.loading import bundled, load
+from ..models.loading import load
 from ..models.stimulus import FloatArray
 from ..runtime.agent import launch
+from .storage import model_file
 
 COMPUTED = "computed"
-IN_A_FOLDER = ("best.pt", "best.spk", "last.pt", "last.spk")  # of a training run
 
 # The classic-control environments return their state as float32; that rounding is all that a teacher does not see.
 
@@ -94,7 +94,7 @@ def load_teacher(source: str | Path) -> TrainedTeacher:
     NetworkFileError
         If the file cannot be read.
     """
-    path = _file(source)
+    path = model_file(source)
     if not path.is_file():
         load(path)  # which says what is wrong with it
     data = file.read(path)
@@ -145,18 +145,6 @@ def teacher_facts(teacher: Teacher) -> dict[str, str]:
     if isinstance(teacher, TrainedTeacher):
         return {"source": str(teacher.path), "sha256": teacher.sha256, "description": teacher.description}
     return {"source": COMPUTED, "description": teacher.description}
-
-
-def _file(source: str | Path) -> Path:
-    path = bundled().get(str(source)) or Path(source)
-    if not path.is_dir():
-        return path
-    for name in IN_A_FOLDER:
-        if (path / name).is_file():
-            return path / name
-    raise NetworkFileError(
-        f"{path} is a folder with none of {', '.join(IN_A_FOLDER)} in it: name a file, or a training run's folder."
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
