@@ -12,9 +12,9 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ..errors import InvalidInputError
-from ..models.network import Network, Neuron
+from ..models.network import Network
 from ..models.stimulus import FloatArray
 from ..runtime.fidelity import load_observations
 from .architecture import build, mlp
@@ -32,27 +32,12 @@ from .conversion import usable_states
 from .policy import Policy
 from .runs import Run, generator_state, learnt, reproducible, restore_generator
 from .settings import checked, positive, resumed, unused, within
-from .spiking_policy import SpikingPolicy
-from .surrogate import SurrogateKind
+from .spiking_policy import SpikingPolicy, SpikingSettings
 from .teachers import load_teacher, teacher_facts
-
-SPIKING = (
-    "steps",
-    "threshold",
-    "membrane_decay",
-    "synapse_decay",
-    "reset",
-    "constant_one",
-    "biases",
-    "weight_scale",
-    "surrogate",
-    "surrogate_scale",
-    "input_scale",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(SpikingSettings):
     """Train a classifier of a teacher's decisions, conventional or spiking.
 
     Parameters
@@ -82,24 +67,8 @@ class Settings:
         Share of the states that is not trained on, but decides which network is best.
     log_every : int
         Gradient steps between rows of metrics.csv.
-    steps : int
-        Length of a decision's window, of a spiking network; this and what follows is for spiking networks.
-    threshold, membrane_decay, synapse_decay : float
-        The neuron's threshold, beta and alpha; see `spikeloop.models.Neuron`.
-    reset : "subtract" or "zero"
-        What a spike does to the potential.
-    constant_one : bool
-        One more input, which is always 1.
-    biases : bool
-        Whether neurons have biases that are learnt.
-    weight_scale : float
-        The first weights are drawn with a standard deviation of this over the square root of a neuron's inputs.
-    surrogate : "superspike", "sigmoid", "triangle" or "arctan"
-        Shape of the surrogate derivative.
-    surrogate_scale : float
-        Its steepness at the threshold.
     input_scale : float
-        Observations are multiplied by it first.
+        What a spiking network multiplies observations by first.
     """
 
     teacher: str = ""
@@ -114,16 +83,6 @@ class Settings:
     learning_rate: float = 0.0001
     held_out: float = 0.1
     log_every: int = 1000
-    steps: int = 20
-    threshold: float = 1.0
-    membrane_decay: float = 1.0
-    synapse_decay: float = 0.0
-    reset: Literal["subtract", "zero"] = "subtract"
-    constant_one: bool = True
-    biases: bool = False
-    weight_scale: float = 1.0
-    surrogate: SurrogateKind = "superspike"
-    surrogate_scale: float = 100.0
     input_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -133,20 +92,11 @@ class Settings:
             object.__setattr__(self, "hidden", (17, 17) if self.spiking else (16, 16))
         checked(self)
         if not self.spiking:
-            unused(self, "without --spiking", *SPIKING)
-        positive(self, "updates", "batch_size", "log_every", "steps")
+            unused(self, "without --spiking", *(field.name for field in fields(SpikingSettings)), "input_scale")
+        positive(self, "updates", "batch_size", "log_every")
         within(self, 0.0, 0.9, "held_out")
-        within(self, 1e-12, 1e6, "learning_rate", "input_scale", "surrogate_scale", "weight_scale")
-        self.neuron()
-
-    def neuron(self) -> Neuron:
-        """The dynamics that all neurons share."""
-        return Neuron(
-            threshold=self.threshold,
-            reset=self.reset,
-            membrane_decay=self.membrane_decay,
-            synapse_decay=self.synapse_decay,
-        )
+        within(self, 1e-12, 1e6, "learning_rate", "input_scale")
+        self.check_spiking()
 
 
 def train(settings: Settings) -> dict[str, Any]:

@@ -28,41 +28,22 @@ from ..errors import InvalidInputError
 from ..models.network import Network
 from .architecture import Scale, build, mlp, mnih
 from .arguments import parse_given, run_as_script
-from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
+from .environment import SHAPINGS, Shaping, TrainingEnvironment
 from .policy import Policy
 from .presets import DQN as PRESETS
 from .replay import ReplayMemory
 from .runs import MOST_REPLAY_BYTES, Run, generator_state, learnt, reproducible, restore_generator, summary, told
-from .settings import checked, episode_seed, positive, resumed, unused, within
+from .settings import EpisodicSettings, episode_seed, positive, resumed, unused, within
 
 REPLAY_STATES = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QSettings:
+class QSettings(EpisodicSettings):
     """What every kind of deep Q-learning can be told.
 
     Parameters
     ----------
-    env : str
-        The environment; it needs discrete actions.
-    seed : int
-        Of weights, exploration, batches and episodes. The same seed gives the same network, bit by bit, on the same
-        machine with the same versions.
-    output : Path
-        The run's folder; it must not hold anything yet.
-    resume : bool
-        Go on with the run that is in the folder.
-    episodes : int
-        After which training ends at the latest.
-    target_average : float, optional
-        Training ends when the mean return of the last `average_over` episodes reaches it.
-    average_over : int
-        Episodes of the moving average, by which the best network is chosen too.
-    max_steps : int, optional
-        Length of an episode, where it is not to be the environment's own.
-    hidden : tuple of int
-        Neurons of each hidden layer.
     input_scale : float
         Observations are multiplied by it first.
     optimiser : "adam" or "rmsprop"
@@ -95,25 +76,8 @@ class QSettings:
         What `target_every` counts.
     target_every : int
         When the target network becomes a copy of the policy network.
-    frame_skip : int
-        Steps of the environment for which an action is held.
-    no_op_max : int
-        An episode begins with up to so many actions 0.
-    shaping : str
-        What is learnt from: "none" the environment's reward, "mountain-car" min(r + |x + 0.5|, -0.1), "sign" its sign.
-    threads : int
-        Of torch.
     """
 
-    env: str = "CartPole-v1"
-    seed: int = 1
-    output: Path = Path("runs/dqn")
-    resume: bool = False
-    episodes: int = 1000
-    target_average: float | None = None
-    average_over: int = 100
-    max_steps: int | None = None
-    hidden: tuple[int, ...] = (16, 16)
     input_scale: float = 1.0
     optimiser: Literal["adam", "rmsprop"] = "adam"
     learning_rate: float = 0.001
@@ -131,17 +95,12 @@ class QSettings:
     update_every: int = 1
     target_unit: Literal["episodes", "steps"] = "episodes"
     target_every: int = 10
-    frame_skip: int = 1
-    no_op_max: int = 0
-    shaping: str = "none"
-    threads: int = 1
 
     def __post_init__(self) -> None:
-        checked(self)
-        positive(self, "episodes", "average_over", "max_steps", "epsilon_steps", "memory_size", "batch_size")
-        positive(self, "update_every", "target_every", "frame_skip", "threads")
+        super(QSettings, self).__post_init__()
+        positive(self, "epsilon_steps", "memory_size", "batch_size", "update_every", "target_every")
         within(self, 0.0, 1.0, "epsilon_start", "epsilon_end", "discount")
-        within(self, 0.0, 1e9, "clip", "initial_memory", "no_op_max")
+        within(self, 0.0, 1e9, "clip", "initial_memory")
         within(self, 1e-12, 1e6, "learning_rate", "input_scale")
         if self.epsilon_end > self.epsilon_start or (self.epsilon_schedule == "exponential" and self.epsilon_end == 0):
             raise InvalidInputError(
@@ -153,7 +112,6 @@ class QSettings:
                 f"memory_size is {self.memory_size}; it must hold a batch ({self.batch_size}) and the initial memory "
                 f"({self.initial_memory})."
             )
-        shaping_of(self.shaping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +124,7 @@ class Settings(QSettings):
         Linear layers with ReLU (see `hidden`), or the convolutional network of Mnih et al. for images of 4 x 84 x 84.
     """
 
+    output: Path = Path("runs/dqn")
     network: Literal["mlp", "mnih"] = "mlp"
 
     def __post_init__(self) -> None:

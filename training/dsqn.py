@@ -17,72 +17,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ..models.network import Neuron
 from .arguments import parse_given, run_as_script
 from .dqn import Learner, QSettings, learn
 from .environment import Shaping
 from .presets import DSQN as PRESETS
-from .settings import positive, resumed, within
-from .spiking_policy import SpikingPolicy
-from .surrogate import SurrogateKind
+from .settings import resumed
+from .spiking_policy import SpikingPolicy, SpikingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(QSettings):
-    """Train a spiking network by deep Q-learning with surrogate gradients.
-
-    Parameters
-    ----------
-    hidden : tuple of int
-        Neurons of each hidden layer.
-    steps : int
-        Length of a decision's window.
-    threshold, membrane_decay, synapse_decay : float
-        The neuron's threshold, beta and alpha; see `spikeloop.models.Neuron`.
-    reset : "subtract" or "zero"
-        What a spike does to the potential.
-    constant_one : bool
-        One more input, which is always 1.
-    biases : bool
-        Whether neurons have biases that are learnt.
-    weight_scale : float
-        The first weights are drawn with a standard deviation of this over the square root of a neuron's inputs.
-    surrogate : "superspike", "sigmoid", "triangle" or "arctan"
-        Shape of the surrogate derivative.
-    surrogate_scale : float
-        Its steepness at the threshold.
-    """
+class Settings(QSettings, SpikingSettings):
+    """Train a spiking network by deep Q-learning with surrogate gradients."""
 
     output: Path = Path("runs/dsqn")
     learning_rate: float = 0.0005
     hidden: tuple[int, ...] = (17, 17)
-    steps: int = 20
-    threshold: float = 1.0
-    membrane_decay: float = 1.0
-    synapse_decay: float = 0.0
-    reset: Literal["subtract", "zero"] = "subtract"
-    constant_one: bool = True
-    biases: bool = False
-    weight_scale: float = 1.0
-    surrogate: SurrogateKind = "superspike"
-    surrogate_scale: float = 100.0
 
     def __post_init__(self) -> None:
         super(Settings, self).__post_init__()
-        positive(self, "steps")
-        within(self, 1e-6, 1e6, "surrogate_scale", "weight_scale")
-        self.neuron()
-
-    def neuron(self) -> Neuron:
-        """The dynamics that all neurons share."""
-        return Neuron(
-            threshold=self.threshold,
-            reset=self.reset,
-            membrane_decay=self.membrane_decay,
-            synapse_decay=self.synapse_decay,
-        )
+        self.check_spiking()
 
 
 def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, Any]:

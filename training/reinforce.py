@@ -29,80 +29,40 @@ from torch import nn
 from ..models.stimulus import FloatArray
 from .architecture import build, mlp
 from .arguments import parse_given, run_as_script
-from .environment import SHAPINGS, Shaping, TrainingEnvironment, shaping_of
+from .environment import SHAPINGS, Shaping, TrainingEnvironment
 from .policy import Policy
 from .presets import REINFORCE as PRESETS
 from .runs import Run, generator_state, learnt, reproducible, restore_generator, summary, told
-from .settings import checked, episode_seed, positive, resumed, within
+from .settings import EpisodicSettings, episode_seed, positive, resumed, within
 
 REPLAY_STATES = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(EpisodicSettings):
     """Train a conventional network by the policy gradient.
 
     Parameters
     ----------
-    env : str
-        The environment; it needs discrete actions.
-    seed : int
-        Of weights, actions and episodes. The same seed gives the same network, bit by bit, on the same machine with the
-        same versions.
-    output : Path
-        The run's folder; it must not hold anything yet.
-    resume : bool
-        Go on with the run that is in the folder.
-    episodes : int
-        After which training ends at the latest.
-    target_average : float, optional
-        Training ends when the mean return of the last `average_over` episodes reaches it.
-    average_over : int
-        Episodes of the moving average, by which the best network is chosen too.
-    max_steps : int, optional
-        Length of an episode, where it is not to be the environment's own.
-    hidden : tuple of int
-        Neurons of each hidden layer.
     learning_rate : float
         Adam's.
     discount : float
         Of rewards, per step.
     episodes_per_update : int
         Episodes in a gradient step.
-    frame_skip : int
-        Steps of the environment for which an action is held.
-    no_op_max : int
-        An episode begins with up to so many actions 0.
-    shaping : str
-        What is learnt from: "none" the environment's reward, "mountain-car" min(r + |x + 0.5|, -0.1), "sign" its sign.
-    threads : int
-        Of torch.
     """
 
-    env: str = "CartPole-v1"
-    seed: int = 1
     output: Path = Path("runs/reinforce")
-    resume: bool = False
     episodes: int = 2000
-    target_average: float | None = None
-    average_over: int = 100
-    max_steps: int | None = None
-    hidden: tuple[int, ...] = (16, 16)
     learning_rate: float = 0.01
     discount: float = 0.99
     episodes_per_update: int = 1
-    frame_skip: int = 1
-    no_op_max: int = 0
-    shaping: str = "none"
-    threads: int = 1
 
     def __post_init__(self) -> None:
-        checked(self)
-        positive(self, "episodes", "average_over", "max_steps", "episodes_per_update", "frame_skip", "threads")
+        super(Settings, self).__post_init__()
+        positive(self, "episodes_per_update")
         within(self, 0.0, 1.0, "discount")
-        within(self, 0.0, 1e9, "no_op_max")
         within(self, 1e-12, 1e6, "learning_rate")
-        shaping_of(self.shaping)
 
 
 def train(settings: Settings, *, shaping: Shaping | None = None) -> dict[str, Any]:

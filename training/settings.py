@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .. import __version__
 from ..errors import InvalidInputError
+from .environment import shaping_of
 
 SEEDS_PER_RUN = 1_000_000
 MAY_BE_RAISED = frozenset({"episodes"})  # of a run that goes on
@@ -86,6 +87,62 @@ def unused(settings: Any, why: str, *names: str) -> None:
     for name in names:
         if getattr(settings, name) != defaults[name]:
             raise InvalidInputError(f"{name} is {getattr(settings, name)}; it has no effect {why}: leave it out.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodicSettings:
+    """What every algorithm that learns from episodes can be told.
+
+    Parameters
+    ----------
+    env : str
+        The environment; it needs discrete actions.
+    seed : int
+        Of weights, exploration, batches and episodes. The same seed gives the same network, bit by bit, on the same
+        machine with the same versions.
+    output : Path
+        The run's folder; it must not hold anything yet.
+    resume : bool
+        Go on with the run that is in the folder.
+    episodes : int
+        After which training ends at the latest.
+    target_average : float, optional
+        Training ends when the mean return of the last `average_over` episodes reaches it.
+    average_over : int
+        Episodes of the moving average, by which the best network is chosen too.
+    max_steps : int, optional
+        Length of an episode, where it is not to be the environment's own.
+    hidden : tuple of int
+        Neurons of each hidden layer.
+    frame_skip : int
+        Steps of the environment for which an action is held.
+    no_op_max : int
+        An episode begins with up to so many actions 0.
+    shaping : str
+        What is learnt from: "none" the environment's reward, "mountain-car" min(r + |x + 0.5|, -0.1), "sign" its sign.
+    threads : int
+        Of torch.
+    """
+
+    env: str = "CartPole-v1"
+    seed: int = 1
+    output: Path = Path("runs/run")
+    resume: bool = False
+    episodes: int = 1000
+    target_average: float | None = None
+    average_over: int = 100
+    max_steps: int | None = None
+    hidden: tuple[int, ...] = (16, 16)
+    frame_skip: int = 1
+    no_op_max: int = 0
+    shaping: str = "none"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        checked(self)
+        positive(self, "episodes", "average_over", "max_steps", "frame_skip", "threads")
+        within(self, 0, 10**9, "no_op_max")
+        shaping_of(self.shaping)
 
 
 def hyperparameters(settings: Any) -> dict[str, Any]:

@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..models.encoders import Encoder
-from ..models.network import Dense, Network
+from ..models.network import Dense, Network, Neuron
+from .settings import positive, within
 from .spiking import SpikingStack
+from .surrogate import SurrogateKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingSettings:
+    """What a spiking network in training can be told.
+
+    Parameters
+    ----------
+    steps : int
+        Length of a decision's window.
+    threshold, membrane_decay, synapse_decay : float
+        The neuron's threshold, beta and alpha; see `spikeloop.models.Neuron`.
+    reset : "subtract" or "zero"
+        What a spike does to the potential.
+    constant_one : bool
+        One more input, which is always 1.
+    biases : bool
+        Whether neurons have biases that are learnt.
+    weight_scale : float
+        The first weights are drawn with a standard deviation of this over the square root of a neuron's inputs.
+    surrogate : "superspike", "sigmoid", "triangle" or "arctan"
+        Shape of the surrogate derivative.
+    surrogate_scale : float
+        Its steepness at the threshold.
+    """
+
+    steps: int = 20
+    threshold: float = 1.0
+    membrane_decay: float = 1.0
+    synapse_decay: float = 0.0
+    reset: Literal["subtract", "zero"] = "subtract"
+    constant_one: bool = True
+    biases: bool = False
+    weight_scale: float = 1.0
+    surrogate: SurrogateKind = "superspike"
+    surrogate_scale: float = 100.0
+
+    def check_spiking(self) -> None:
+        """Refuse values that cannot be."""
+        positive(self, "steps")
+        within(self, 1e-6, 1e6, "surrogate_scale", "weight_scale")
+        self.neuron()
+
+    def neuron(self) -> Neuron:
+        """The dynamics that all neurons share."""
+        return Neuron(
+            threshold=self.threshold,
+            reset=self.reset,
+            membrane_decay=self.membrane_decay,
+            synapse_decay=self.synapse_decay,
+        )
 
 
 class SpikingPolicy(nn.Module):
@@ -18,9 +71,8 @@ class SpikingPolicy(nn.Module):
 
     Parameters
     ----------
-    settings : dataclass
-        With `hidden`, `steps`, `neuron()`, `constant_one`, `biases`, `weight_scale`, `surrogate`, `surrogate_scale` and
-        `input_scale`; see `spikeloop.training.dsqn.Settings`.
+    settings : SpikingSettings
+        Which also have `hidden`, `seed` and `input_scale`.
     n_inputs, n_actions : int
     """
 
