@@ -235,5 +235,5 @@ def test_files_that_cannot_teach(tmp_path):
     with pytest.raises(EnvironmentMismatchError, match=r"other\.pt takes 5 values and chooses from 2 actions"):
         train(Settings(teacher=str(tmp_path / "other.pt")))
     (tmp_path / "run").mkdir()
-    with pytest.raises(NetworkFileError, match=r"is a folder with none of best\.pt"):
+    with pytest.raises(NetworkFileError, match=r"is a folder with none of best\.spk, best\.pt"):
         train(Settings(teacher=str(tmp_path / "run")))
