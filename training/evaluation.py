@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ from ..models.network import Network
 from ..models.stimulus import FloatArray
 from ..runtime.fidelity import wilson
 from .episodes import Episodes, Policy, run_episodes
-from .teachers import Teacher
 
 __all__ = [
     "Episodes",
     "Policy",
     "actions",
-    "evaluate",
     "figures",
     "interval",
     "largest",
@@ -56,29 +53,6 @@ def margins(values: FloatArray) -> FloatArray:
     """By how much the largest output exceeds the next: [n] for outputs [n, n_out]."""
     ordered = np.partition(values, -2, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
-
-
-def evaluate(network: Network, env_id: str, episodes: int, first_seed: int, teacher: Teacher) -> dict[str, Any]:
-    """Run the network on the reference target and summarise, as plain values for a header.
-
-    Agreement is the share of the states that the network visited in which the teacher would do the same. The margins
-    (5 % quantile and median) are those of the outputs there, in the decoder's units.
-    """
-    ran = run_episodes(env_id, partial(actions, network), episodes, first_seed)
-    values = outputs(network, ran.observations)
-    margin = margins(values)
-    agrees = largest(values) == teacher.actions(ran.observations)
-    return {
-        "env": env_id,
-        "target": "reference",
-        "episodes": episodes,
-        "first_seed": first_seed,
-        **summary(ran.returns),
-        "agreement_with_teacher": round(float(agrees.mean()), 6),
-        "margin_p05": round(float(np.quantile(margin, 0.05)), 6),
-        "margin_median": round(float(np.median(margin)), 6),
-        "returns": ran.returns.tolist(),
-    }
 
 
 def summary(returns: FloatArray) -> dict[str, float]:

@@ -21,8 +21,8 @@ from spikeloop.errors import (  # noqa: E402
     UnknownNameError,
 )
 from spikeloop.hardware_profiles import load_profile  # noqa: E402
-from spikeloop.models import Neuron, load  # noqa: E402
-from spikeloop.runtime import check  # noqa: E402
+from spikeloop.models import Dense, Network, Neuron, load  # noqa: E402
+from spikeloop.runtime import check, launch  # noqa: E402
 from spikeloop.training import distil  # noqa: E402
 from spikeloop.training.distil import Settings, train  # noqa: E402
 from spikeloop.training.evaluation import actions, run_episodes  # noqa: E402
@@ -237,3 +237,24 @@ def test_files_that_cannot_teach(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(NetworkFileError, match=r"is a folder with none of best\.spk, best\.pt"):
         train(Settings(teacher=str(tmp_path / "run")))
+
+
+class Left:
+    description = "pushes left"
+
+    def actions(self, observations):
+        return np.zeros(len(observations), dtype=np.int64)
+
+
+def test_figures_for_a_header():
+    def told(action):
+        network = Network((Dense(np.zeros((4, 2)), np.eye(2)[action]),), 8)
+        with launch(network) as agent:
+            return distil.evaluated(agent, "CartPole-v1", 4, 60, Left())
+
+    figures = told(0)
+    assert figures["agreement_with_teacher"] == 1.0
+    assert figures["margin_median"] == 7.0  # 8 steps of bias 1, the first of which only fills the synapse
+    assert figures["mean_return"] == np.mean(figures["returns"])
+    assert figures["min_return"] == min(figures["returns"])
+    assert told(1)["agreement_with_teacher"] == 0.0

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 from spikeloop.models import Decoder, Dense, Network
 from spikeloop.training.episodes import play
-from spikeloop.training.evaluation import actions, evaluate, figures, interval, margins, run_episodes, student_t
+from spikeloop.training.evaluation import actions, figures, interval, margins, run_episodes, student_t
 
 
 def constant(action, decoder=Decoder()):  # noqa: B008  # frozen
     """A network that pushes the cart the same way whatever it sees."""
     return Network((Dense(np.zeros((4, 2)), np.eye(2)[action]),), 8, decoder=decoder)
-
-
-class Left:
-    description = "pushes left"
-
-    def actions(self, observations):
-        return np.zeros(len(observations), dtype=np.int64)
 
 
 def test_episodes_side_by_side_equal_episodes_one_by_one():
@@ -28,15 +21,6 @@ def test_episodes_side_by_side_equal_episodes_one_by_one():
     assert together.returns.tolist() == [float(episode.returns[0]) for episode in alone]
     assert len(set(together.returns)) > 1
     assert len(together.observations) == together.returns.sum()
-
-
-def test_figures_for_a_header():
-    figures = evaluate(constant(0), "CartPole-v1", 4, 60, Left())
-    assert figures["agreement_with_teacher"] == 1.0
-    assert figures["margin_median"] == 7.0  # 8 steps of bias 1, the first of which only fills the synapse
-    assert figures["mean_return"] == np.mean(figures["returns"])
-    assert figures["min_return"] == min(figures["returns"])
-    assert evaluate(constant(1), "CartPole-v1", 4, 60, Left())["agreement_with_teacher"] == 0.0
 
 
 def test_firing_output_is_read_by_its_decoder():
