@@ -52,6 +52,8 @@ thesis: .venv/.bench
 agents: .venv/.dev
 	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 -o models/bundled/cartpole.spk --force
 	$(BIN)/python -m spikeloop.training.distil --env MountainCar-v0 -o models/bundled/mountaincar.spk --force
+	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 --for spinnaker-live -o models/bundled/cartpole-spinnaker.spk --force
+	$(BIN)/python -m spikeloop.training.distil --env MountainCar-v0 --for spinnaker-live -o models/bundled/mountaincar-spinnaker.spk --force
 
 .venv/.python:
 	$(PYTHON) -m venv .venv

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..deploy.deployment import Deployment
+from ..deploy.deployment import Deployment, Projection
 from ..deploy.mapping import plan as plan_deployment
 from ..errors import InvalidInputError, PreflightError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
@@ -188,6 +188,7 @@ def _print_plan(deployment: Deployment) -> None:
             ("time", f"one step = {window.step_ms:g} ms, resolution {window.resolution_ms:g} ms"),
             ("window", f"{window.silence_ms:g} ms silence, then {window.input_lead_ms + run_ms:g} ms"),
             ("read-out", f"{network.decoder.kind}, after step {network.steps}"),
+            *deployment.takes.items(),
         ],
     )
     table(
@@ -202,7 +203,7 @@ def _print_plan(deployment: Deployment) -> None:
         "Projections",
         ["from", "to", "form", "connections ", "delay ms ", "weights"],
         [
-            (p.source, p.target, p.form, p.synapses, f"{p.delay_ms:g}", _range(p.weight_range))
+            (p.source, p.target, p.form, p.synapses, _delays(p), _range(p.weight_range))
             for p in deployment.projections
         ],
     )
@@ -258,6 +259,11 @@ def _shape(network: Network) -> str:
 
 def _range(values: Any) -> str:
     return f"{np.min(values):.4g} to {np.max(values):.4g}"
+
+
+def _delays(projection: Projection) -> str:
+    last = projection.last_delay_ms
+    return f"{projection.delay_ms:g}" + ("" if last in (None, projection.delay_ms) else f" to {last:g}")
 
 
 def _short(value: object) -> str:

@@ -18,6 +18,15 @@ from .deployment import Deployment
 from .findings import Finding
 
 ENTRY_POINTS = "spikeloop.backends"
+# Known also where the package's entry points are not, as in a tree that was never installed.
+OURS = {
+    "reference": "spikeloop.deploy.reference:ReferenceBackend",
+    "nest": "spikeloop.deploy.nest:NestBackend",
+    "pynn-nest": "spikeloop.deploy.spinnaker.pynn_nest:PyNNNestBackend",
+    "spinnaker": "spikeloop.deploy.spinnaker.backend:SpinnakerBackend",
+    "spinnaker-virtual": "spikeloop.deploy.spinnaker.backend:SpinnakerBackend",
+    "spinnaker-twin": "spikeloop.deploy.spinnaker.backend:SpinnakerTwinBackend",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,25 @@ class Recording:
 
     spikes: bool = False
     potentials: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What it took to get an answer from a machine at the other end of a network.
+
+    Attributes
+    ----------
+    resent : int
+        Observations that were sent again, because no answer came: one of both was lost.
+    stale : int
+        Answers that were thrown away: to older questions, or a second one.
+    late : int
+        Answers that came, but later than they should have.
+    """
+
+    resent: int = 0
+    stale: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +73,15 @@ class Readout:
         shorter than the Network's.
     traces : tuple of float64 [n, steps, neurons], one per layer; None unless recorded
         The potential after the update of each step.
+    exchange : Exchange, or None
+        Where the target is reached through a network that can lose packets.
     """
 
     potentials: FloatArray
     output_raster: CountArray | None = None
     rasters: tuple[CountArray, ...] | None = None
     traces: tuple[FloatArray, ...] | None = None
+    exchange: Exchange | None = None
 
 
 class Session(Protocol):
@@ -123,8 +154,7 @@ def backend(name: str) -> Backend:
     MissingPackageError
         If the package that brings it cannot be imported.
     """
-    known = {"reference": "spikeloop.deploy.reference:ReferenceBackend", "nest": "spikeloop.deploy.nest:NestBackend"}
-    known |= backends()
+    known = OURS | backends()
     if name not in known:
         raise UnknownNameError.among("backend", name, known)
     module, _, attribute = known[name].partition(":")

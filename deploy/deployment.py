@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,8 @@ class Projection:
         In the target's unit; `Sparse` where not every neuron is connected with every other.
     form : str
         Of the layer whose connections these are, in words.
+    last_delay_ms : float, optional
+        Where the same neurons are connected several times over: the longest delay, `delay_ms` being the shortest.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Projection:
     delay_ms: float
     receptor: int = 0
     form: str = "all to all"
+    last_delay_ms: float | None = None
 
     @property
     def synapses(self) -> int:
@@ -119,6 +122,8 @@ class Deployment:
         How the mapping works, in one sentence.
     exact : bool
         Whether the target decides as the reference does, up to rounding.
+    takes : mapping
+        What it takes of a machine, by the name of the resource: numbers or text.
     """
 
     network: Network
@@ -129,6 +134,7 @@ class Deployment:
     populations: tuple[Population, ...] = ()
     projections: tuple[Projection, ...] = ()
     findings: tuple[Finding, ...] = ()
+    takes: Mapping[str, float | str] = field(default_factory=dict)
 
     def population(self, name: str) -> Population:
         """The population called `name`."""
@@ -154,6 +160,7 @@ class Deployment:
             "exact": self.exact,
             "neurons": self.neurons,
             "synapses": self.synapses,
+            "takes": dict(self.takes),
             "window": {
                 "step_ms": self.window.step_ms,
                 "resolution_ms": self.window.resolution_ms,
@@ -181,6 +188,7 @@ class Deployment:
                     "form": p.form,
                     "synapses": p.synapses,
                     "delay_ms": p.delay_ms,
+                    "last_delay_ms": p.last_delay_ms,
                     "receptor": p.receptor,
                     "weight_min": p.weight_range[0],
                     "weight_max": p.weight_range[1],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +25,7 @@ from .backend import Readout, Recording, Session
 from .deployment import Deployment, Population, Projection
 from .dynamics import drive, pack
 from .findings import Finding
-from .nest_kernel import connect, import_nest, translated
+from .nest_kernel import connect, import_nest, release, take, translated
 from .point_neuron import PointNeuronSession, has_twin
 
 MOST_EVENTS = 200_000
@@ -34,9 +33,6 @@ SILENT = -1e300  # survives the leak of any silence, and any input that `inject`
 
 _SILENCE = [{"V_m": SILENT}]
 _NO_SPIKES = {"spike_times": np.zeros(0), "spike_multiplicities": np.zeros(0, dtype=np.int64)}
-
-# The session that holds this process's kernel: NEST has one. A dead reference: it was dropped without being closed.
-_holder: weakref.ref[NestSession] | None = None
 
 
 class NestBackend:
@@ -78,11 +74,10 @@ class NestSession:
     max_batch: int | None = 1
 
     def __init__(self, deployment: Deployment, seed: int = 0) -> None:
-        global _holder
         self._nest = import_nest()
         self._kernel = self._nest.ll_api.nestkernel
         self._error: type[Exception] = self._kernel.NESTErrors.KernelException
-        self._refuse_if_taken()
+        take(self._nest, self)
         self._deployment = deployment
         self._network = deployment.network
         self._window = deployment.window
@@ -93,7 +88,6 @@ class NestSession:
         self._phase = "idle"
         self._devices: set[str] = set()  # "recorder", "spikes": made when first used, they cost time in every step
         self._recording = False
-        _holder = weakref.ref(self)
         try:
             self._build()
         # NEST's Python layer raises the builtin ones.
@@ -270,11 +264,9 @@ class NestSession:
 
     def close(self) -> None:
         """Give the kernel back to this process."""
-        global _holder
         self._phase = "closed"
-        if _holder is None or _holder() is not self:
+        if not release(self):
             return
-        _holder = None
         if self._prepared:  # or NEST would complain on stderr
             with contextlib.suppress(self._error):
                 self._nest.Cleanup()
@@ -379,18 +371,6 @@ class NestSession:
         if self._phase == "closed":
             raise SessionStateError("The session is closed; launch the agent again.")
         raise SessionStateError(f"{verb} was called out of order: {instead}.")
-
-    def _refuse_if_taken(self) -> None:
-        if _holder is not None and _holder() is not None:
-            raise TargetError(
-                "NEST's kernel in this process already runs another agent, and a process has only one: close that "
-                "agent first, or give each its own process (spikeloop serve)."
-            )
-        if _holder is None and self._nest.network_size:
-            raise TargetError(
-                f"NEST's kernel in this process holds {self._nest.network_size} nodes that are not Spikeloop's, and "
-                "deploying would delete them: call nest.ResetKernel() first, or use another process (spikeloop serve)."
-            )
 
 
 def _rounded(value: float, grid: float) -> float:

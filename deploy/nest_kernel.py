@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from ..errors import MissingPackageError, TargetError
 from ..models.layers import Sparse
 from .deployment import Projection
+
+# Whoever holds this process's kernel: NEST has one. A dead reference: it was dropped without being closed.
+_holder: weakref.ref[object] | None = None
 
 
 def import_nest() -> Any:
@@ -49,3 +53,34 @@ def translated(error: Exception) -> TargetError:
     """An error of NEST's as ours."""
     text = " ".join(str(error).split()).rstrip(".")
     return TargetError(f"NEST refused: {text[:300]}. Look at the profile's settings (spikeloop plan shows them).")
+
+
+def take(nest: Any, session: object) -> None:
+    """Make `session` the holder of this process's kernel.
+
+    Raises
+    ------
+    TargetError
+        If another session holds it, or somebody who is none of ours has built something in it.
+    """
+    global _holder
+    if _holder is not None and _holder() is not None:
+        raise TargetError(
+            "NEST's kernel in this process already runs another agent, and a process has only one: close that "
+            "agent first, or give each its own process (spikeloop serve)."
+        )
+    if _holder is None and nest.network_size:
+        raise TargetError(
+            f"NEST's kernel in this process holds {nest.network_size} nodes that are not Spikeloop's, and "
+            "deploying would delete them: call nest.ResetKernel() first, or use another process (spikeloop serve)."
+        )
+    _holder = weakref.ref(session)
+
+
+def release(session: object) -> bool:
+    """Give the kernel back, if `session` holds it; says whether it did."""
+    global _holder
+    if _holder is None or _holder() is not session:
+        return False
+    _holder = None
+    return True

@@ -9,14 +9,14 @@ import hashlib
 import json
 from typing import Any
 
-from ..hardware_profiles.profile import Profile
+from ..hardware_profiles.profile import Machine, Profile
 from ..models.network import Network
 from .backend import Session, Twinned, backend
 from .deployment import Deployment
 from .reference import ReferenceSession
 
 # What a profile says in words: of no consequence.
-TEXTS = {"schema_version", "name", "summary", "source", "precision", "update_order", "departures"}
+TEXTS = {"schema_version", "name", "summary", "source", "precision", "update_order", "departures", "contract", "targets"}
 
 
 def twin_of(deployment: Deployment) -> Session | None:
@@ -38,11 +38,13 @@ def training_facts(profile: Profile) -> dict[str, Any]:
 
     The name, the settings that bear on a decision, and a SHA-256 (hex) of all of the profile that does.
     """
-    parts = profile.model_dump(exclude=TEXTS | {"limits"}, exclude_none=True)
-    limits = type(profile.limits).model_fields
+    # Of several targets that keep one contract, it does not matter which one it is.
+    apart = {"limits", "machine", *(["target"] if profile.targets else [])}
+    parts = profile.model_dump(exclude=TEXTS | apart, exclude_none=True)
+    free = {"target", *type(profile.limits).model_fields, *Machine.model_fields}
     return {
-        "profile": profile.name,
-        "settings": {key: value for key, value in profile.settings().items() if key not in limits},
+        "profile": profile.contract or profile.name,
+        "settings": {key: value for key, value in profile.settings().items() if key not in free},
         "hash": hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
     }
 

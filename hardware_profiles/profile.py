@@ -45,6 +45,39 @@ class NeuronModel(_Part):
     parameters: dict[str, Value] = Field(default_factory=dict, description="parameters of the model, in its own units")
 
 
+class Circuit(_Part):
+    """The number formats of a decision circuit; see docs/spinnaker.md. A unit of a weight is 2^(shift - 15)."""
+
+    input_bits: int = Field(default=6, ge=2, le=12, description="bits of each quantised input, in two's complement")
+    hidden_shift: int = Field(default=4, ge=0, le=8, description="ring-buffer shift of all layers but the last")
+    output_shift: int = Field(default=0, ge=0, le=8, description="ring-buffer shift of the last layer")
+
+
+class Machine(_Part):
+    """The SpiNNaker machine, and how it is used. Nothing of this bears on a decision."""
+
+    machine_name: str = Field(default="", description="host name or IP address of a board")
+    version: int = Field(default=5, description="of the board: 3 has 4 chips, 5 has 48")
+    spalloc_server: str = Field(default="", description="host name or URL of a spalloc server that lends boards")
+    spalloc_user: str = Field(default="", description="who borrows the board, where the server is given as a name")
+    take_over: bool = Field(default=False, description="use the board though something runs there; that is stopped")
+    timing: Literal["lock-step", "free-running"] = Field(
+        default="lock-step", description="whether the board's time stands still between decisions"
+    )
+    time_scale_factor: int = Field(default=1, ge=1, le=1000, description="how many times slower than real time")
+    neurons_per_core: int = Field(default=8, ge=1, le=64, description="of the decision circuit's layers")
+    circuits: int = Field(default=1, ge=1, le=64, description="copies of the network side by side, for a batch")
+    gate_steps: int = Field(default=5, ge=1, le=15, description="free-running: time for an observation's spikes to come")
+    answer_ms: float = Field(default=50.0, ge=1, le=60_000, description="free-running: silence until a resend")
+    resends: int = Field(default=5, ge=0, le=100, description="how often an observation is sent again")
+    read_back: bool = Field(default=True, description="compare every synapse on the machine with the plan")
+    self_test: bool = Field(default=True, description="test threshold, flush and a few decisions before the first")
+    udp_loss: float = Field(default=0.0, ge=0, lt=1, description="virtual board: share of datagrams lost")
+    udp_delay_ms: float = Field(default=0.0, ge=0, le=10_000, description="virtual board: how late datagrams come")
+    drop_packets: float = Field(default=0.0, ge=0, lt=1, description="virtual board: share of spikes that routers drop")
+    fault_seed: int = Field(default=1, ge=0, description="virtual board: of what is lost")
+
+
 class Limits(_Part):
     """How much the target can take."""
 
@@ -62,7 +95,9 @@ class Profile(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     target: str = Field(description="the backend that executes the profile")
-    mapping: Literal["reference", "exact", "point_neuron"] = Field(description="how networks are mapped")
+    mapping: Literal["reference", "exact", "point_neuron", "pynn", "decision_circuit"] = Field(
+        description="how networks are mapped"
+    )
     summary: str
     source: str = Field(description="where the settings come from")
     exact: bool
@@ -72,24 +107,33 @@ class Profile(_Part):
     departures: tuple[str, ...] = Field(default=(), strict=False)  # TOML has lists
     time: TimeGrid | None = None
     neuron: NeuronModel | None = None
+    circuit: Circuit | None = None
+    machine: Machine | None = None
     limits: Limits = Limits()
+    contract: str = Field(default="", description="the profile that this one extends: same decisions, other target")
+    targets: tuple[str, ...] = Field(default=(), strict=False, description="what `target` may be set to")
 
     @model_validator(mode="after")
     def _complete(self) -> Profile:
-        if self.mapping == "point_neuron" and (self.time is None or self.neuron is None):
-            raise ValueError("mapping 'point_neuron' needs the tables [time] and [neuron]")
-        if self.mapping != "point_neuron" and (self.time is not None or self.neuron is not None):
+        states_neurons = self.mapping in ("point_neuron", "pynn")
+        if states_neurons and (self.time is None or self.neuron is None):
+            raise ValueError(f"mapping '{self.mapping}' needs the tables [time] and [neuron]")
+        if not states_neurons and (self.time is not None or self.neuron is not None):
             raise ValueError(f"mapping '{self.mapping}' chooses time and neurons itself: leave out [time] and [neuron]")
-        if self.exact and self.mapping == "point_neuron":
-            raise ValueError("mapping 'point_neuron' is never exact: set exact = false and say what departs")
+        if (self.mapping == "decision_circuit") != (self.circuit is not None):
+            raise ValueError("mapping 'decision_circuit', and no other, needs the table [circuit]")
+        if self.exact and (states_neurons or self.circuit):
+            raise ValueError(f"mapping '{self.mapping}' is never exact: set exact = false and say what departs")
+        if self.targets and self.target not in self.targets:
+            raise ValueError(f"target is '{self.target}'; it must be one of {', '.join(self.targets)}")
         if self.exact == bool(self.departures):
             raise ValueError("an exact profile lists no departures, and an approximate one lists at least one")
         return self
 
     def settings(self) -> dict[str, Value]:
         """What `with_settings` can override, by key."""
-        found: dict[str, Value] = {}
-        for table in (self.time, self.neuron, self.limits):
+        found: dict[str, Value] = {"target": self.target} if self.targets else {}
+        for table in (self.time, self.neuron, self.circuit, self.machine, self.limits):
             if table is not None:
                 values = table.model_dump()
                 values.update(values.pop("parameters", {}))
@@ -112,7 +156,10 @@ class Profile(_Part):
             if key not in known:
                 raise UnknownNameError.among("setting", key, known, f"The profile is '{self.name}'.")
             value = _value(given)
-            table = next(t for t in ("time", "neuron", "limits") if data[t] and key in _flat(data[t]))
+            if key == "target":
+                data[key] = value
+                continue
+            table = next(t for t in _TABLES if data[t] and key in _flat(data[t]))
             if key in data[table]:
                 data[table][key] = value
             else:
@@ -126,7 +173,13 @@ class Profile(_Part):
         return _validated(data, f"profile '{self.name}' with " + ", ".join(f"{k}={v}" for k, v in overrides.items()))
 
 
-_TABLES: dict[str, type[_Part]] = {"time": TimeGrid, "neuron": NeuronModel, "limits": Limits}
+_TABLES: dict[str, type[_Part]] = {
+    "time": TimeGrid,
+    "neuron": NeuronModel,
+    "circuit": Circuit,
+    "machine": Machine,
+    "limits": Limits,
+}
 
 
 def profiles() -> dict[str, Path]:
@@ -164,6 +217,22 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, str]:
 def _read(source: str | Path) -> Profile:
     known = profiles()
     path = known.get(str(source)) or Path(source)
+    data = _toml(path, source, known)
+    if isinstance(base := data.get("contract"), str) and base in known and base != path.stem:
+        data = _extended(_toml(known[base], base, known), data)
+    return _validated(data, str(path))
+
+
+def _extended(base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data` says, and of `base` all that it does not say."""
+    merged = {**base, **data}
+    for table in _TABLES:
+        if isinstance(base.get(table), dict) and isinstance(data.get(table), dict):
+            merged[table] = {**base[table], **data[table]}
+    return merged
+
+
+def _toml(path: Path, source: str | Path, known: Mapping[str, Path]) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise UnknownNameError.among("profile or profile file", str(source), known)
@@ -178,7 +247,7 @@ def _read(source: str | Path) -> Profile:
             f"{path} has schema version {version}; this Spikeloop reads up to {SCHEMA_VERSION}: "
             "pip install -U spikeloop"
         )
-    return _validated(data, str(path))
+    return data
 
 
 def _validated(data: Mapping[str, Any], what: str) -> Profile:

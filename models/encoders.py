@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import InvalidInputError
-from .stimulus import FloatArray, Stimulus, number
+from .stimulus import FloatArray, Stimulus, number, whole
 
 EncoderKind = Literal["current", "poisson", "equidistant"]
 KINDS: tuple[EncoderKind, ...] = ("current", "poisson", "equidistant")
+MAX_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,19 @@ class Encoder:
         One more channel, the last, fixed at 1 (the thesis' stand-in for biases).
     gain : float > 0
         Spikes per step and unit of value; the constant channel has rate 1 whatever the gain. Not used by "current".
+    bits : int in [2, 16], optional
+        Only with "current", and with neither of the other two: values are quantised, and a channel is a whole number of
+        `bits` bits in two's complement, ``clip(rint(value / resolution), -2**(bits-1), 2**(bits-1) - 1)``.
+    resolution : tuple of float > 0, optional
+        With `bits`: what one of these whole numbers stands for, one for each value of an observation.
     """
 
     kind: EncoderKind = "current"
     two_neurons: bool = False
     constant_one: bool = False
     gain: float = 1.0
+    bits: int | None = None
+    resolution: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -47,6 +55,24 @@ class Encoder:
         object.__setattr__(self, "gain", number(self.gain, "gain"))
         if not 0 < self.gain < np.inf:
             raise InvalidInputError(f"An encoder gain of {self.gain!r} was given; it must be a finite number above 0.")
+        self._check_quantisation()
+
+    def _check_quantisation(self) -> None:
+        if (self.bits is None) != (self.resolution is None):
+            raise InvalidInputError("Quantised inputs need both bits and resolution; one was given.")
+        if self.bits is None or self.resolution is None:
+            return
+        if self.kind != "current" or self.two_neurons or self.constant_one:
+            raise InvalidInputError("bits were given; they need kind 'current', no two_neurons and no constant_one.")
+        object.__setattr__(self, "bits", whole(self.bits, "bits", 2, MAX_BITS))
+        object.__setattr__(self, "resolution", tuple(number(value, "resolution") for value in self.resolution))
+        if not all(0 < value < np.inf for value in self.resolution):
+            raise InvalidInputError(f"An input resolution of {min(self.resolution)!r} was given; it must be above 0.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All settings that bear on a decision; those of quantised inputs only where there are some."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def random(self) -> bool:
@@ -61,10 +87,17 @@ class Encoder:
                 f"The first layer has {n_channels} inputs, which an encoder with two_neurons={self.two_neurons} and "
                 f"constant_one={self.constant_one} cannot fill."
             )
+        if self.resolution is not None and len(self.resolution) != values:
+            raise InvalidInputError(
+                f"The first layer has {n_channels} inputs; the encoder's resolution is given for {len(self.resolution)}."
+            )
         return values
 
     def channels(self, observations: FloatArray) -> FloatArray:
         """The value of each channel: float64 [n, n_channels] for observations [n, n_inputs]."""
+        if self.bits is not None and self.resolution is not None:
+            most = 2 ** (self.bits - 1)
+            return np.clip(np.rint(observations / np.array(self.resolution)), -most, most - 1)
         if not (self.two_neurons or self.constant_one):
             return observations
         n, size = observations.shape

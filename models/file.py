@@ -2,7 +2,7 @@
 
 The header is the entry ``spikeloop`` of the safetensors metadata; layer ``i`` has the float64 tensors ``i.weights`` and
 ``i.bias``. The header carries the network's content hash, which is checked on reading. A network is written in the
-oldest version that can hold it: 1 has dense layers only, 2 has convolutions too.
+oldest version that can hold it: 1 has dense layers only, 2 has convolutions too, 3 quantised inputs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .network import MAX_STEPS, Network, Neuron
 from .stimulus import FloatArray
 
 FORMAT = "spikeloop-network"
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 2 << 30
 
 
@@ -54,6 +54,8 @@ class EncoderHeader(_Part):
     two_neurons: bool
     constant_one: bool
     gain: float
+    bits: int | None = None
+    resolution: tuple[float, ...] | None = None
 
 
 class DecoderHeader(_Part):
@@ -92,7 +94,7 @@ class Header(_Part):
     """The JSON header of a network file."""
 
     format: Literal["spikeloop-network"]
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     name: str
     steps: int = Field(ge=1, le=MAX_STEPS)
     neuron: NeuronHeader
@@ -112,7 +114,7 @@ def to_bytes(network: Network) -> bytes:
         If the name or the provenance is nothing that JSON can hold.
     """
     try:
-        header = _header_of(network).model_dump_json()
+        header = _header_of(network).model_dump_json(exclude=None if network.encoder.bits else _OF_VERSION_3)
     except ValueError as error:  # pydantic's errors are ValueErrors
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"Name or provenance of '{network.name}' do not go into JSON: {reason}.") from None
@@ -123,10 +125,20 @@ def to_bytes(network: Network) -> bytes:
     return save_tensors(tensors, {"spikeloop": header})
 
 
+# Earlier versions know nothing of these.
+_OF_VERSION_3: Any = {"encoder": {"bits", "resolution"}}
+
+
+def _version(network: Network) -> Literal[1, 2, 3]:
+    if network.encoder.bits is not None:
+        return 3
+    return 1 if all(isinstance(layer, Dense) for layer in network.layers) else 2
+
+
 def _header_of(network: Network) -> Header:
     return Header(
         format="spikeloop-network",
-        version=1 if all(isinstance(layer, Dense) for layer in network.layers) else 2,
+        version=_version(network),
         name=network.name,
         steps=network.steps,
         neuron=NeuronHeader(**asdict(network.neuron)),
@@ -264,6 +276,8 @@ def _header(data: bytes, source: str) -> Header:
         raise NetworkFileError(
             f"{source} has a header that is not valid: layers.{newer[0]}: version 1 has dense layers only."
         )
+    if header.version < 3 and header.encoder.bits is not None:
+        raise NetworkFileError(f"{source} has a header that is not valid: encoder.bits: that is of version 3.")
     return header
 
 

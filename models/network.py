@@ -178,7 +178,7 @@ class Network:
             "layers": [layer.signature for layer in self.layers],
             "steps": self.steps,
             "neuron": {**asdict(self.neuron), "reset_amount": self.neuron.subtracted},
-            "encoder": asdict(self.encoder),
+            "encoder": self.encoder.facts,
             "decoder": asdict(self.decoder),
         }
         digest.update(json.dumps(facts, sort_keys=True).encode())

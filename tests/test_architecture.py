@@ -13,6 +13,7 @@ CHAIN = ["models", "hardware_profiles", "deploy", "runtime", "bridges", "cli"]
 MAY_IMPORT = {folder: set(CHAIN[: index + 1]) for index, folder in enumerate(CHAIN)}
 MAY_IMPORT["training"] = {"training", "models", "hardware_profiles", "deploy", "runtime", "bridges"}
 MAY_IMPORT["virtual_board"] = {"virtual_board"}
+MAY_IMPORT["deploy"] |= {"virtual_board"}  # starts and stops one, where a profile names it as the target
 MAY_IMPORT["cli"] |= {"virtual_board", "training"}  # training only when a command asks for it: it brings torch
 EVERYWHERE = {"errors", ""}  # the error tree, and the package itself for its version
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))

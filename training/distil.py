@@ -15,8 +15,6 @@ Ross, Gordon and Bagnell, "A Reduction of Imitation Learning and Structured Pred
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,14 +28,14 @@ from numpy.typing import NDArray
 
 from ..bridges.environments import GymnasiumEnvironment
 from ..deploy.twin import training_facts
-from ..errors import InvalidInputError, MissingPackageError, NetworkFileError, SpikeloopError, TargetError
+from ..errors import MissingPackageError, SpikeloopError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
-from ..models.file import save
 from ..models.network import Network
 from ..models.stimulus import FloatArray
 from ..runtime.agent import Agent
 from .arguments import parse, run_as_script
 from .evaluation import Policy, largest, margins, run_episodes, summary
+from .storage import keep, usable
 from .teachers import Teacher, teacher_facts, teacher_from
 from .verification import can_verify, twin, verified
 
@@ -47,11 +45,14 @@ try:
     from torch.nn.functional import cross_entropy
 
     from .settings import checked, episode_seed, positive, versions, within
-    from .targets import NeuronSettings, Student, StudentSettings, student_for
+    from .student import NeuronSettings, Student, StudentSettings
+    from .targets import student_for
 except ModuleNotFoundError:
     raise MissingPackageError.needs("Training", "PyTorch", "training") from None
 
 Report = Callable[[str], None]
+# What a target is made of, and worth knowing the version of.
+SIMULATORS = {"nest": ["nest-simulator"], "spinnaker": ["sPyNNaker"], "spinnaker-virtual": ["sPyNNaker", "unicorn"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Settings:
         Replace the output file if it exists.
     verify : bool, optional
         At the end, compare the target itself with its twin and play some episodes on it; needs the target here.
-        Unless given, it is done where it can be and the target is not the reference.
+        Unless given, it is done where it can be and the target is none that runs in this process.
     hidden : tuple of int
         Neurons of each hidden layer.
     steps : int
@@ -107,6 +108,8 @@ class Settings:
         The output potential by which the teacher's action should exceed every other.
     margin_weight : float
         Of the penalty for a smaller margin.
+    range_weight : float
+        Of the penalty for weights that could drive a neuron beyond the target's range, where the target has one.
     validation_episodes : int
         Played after each round, to find the best.
     evaluation_episodes, evaluation_seed : int
@@ -136,6 +139,7 @@ class Settings:
     learning_rate: float = 0.01
     margin: float = 5.0
     margin_weight: float = 1.0
+    range_weight: float = 1.0
     validation_episodes: int = 50
     evaluation_episodes: int = 100
     evaluation_seed: int = 10_000
@@ -144,7 +148,7 @@ class Settings:
         checked(self)
         within(self, 0.0, 1.0, "explore")
         within(self, 1e-12, 1e6, "learning_rate", "surrogate_scale")
-        within(self, 0.0, 1e6, "margin", "margin_weight")
+        within(self, 0.0, 1e6, "margin", "margin_weight", "range_weight")
         within(self, 0, 10**9, "evaluation_seed")
         positive(self, "steps", "rounds", "episodes", "updates", "batch_size")
         positive(self, "validation_episodes", "evaluation_episodes")
@@ -177,6 +181,7 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
             steps=settings.steps,
             neuron=NeuronSettings(settings.threshold, settings.reset, settings.membrane_decay, settings.synapse_decay),
             surrogate_scale=settings.surrogate_scale,
+            range_weight=settings.range_weight,
         ),
         generator,
     )
@@ -194,16 +199,17 @@ def train(settings: Settings, report: Report = lambda line: None) -> Network:
         seen.append(run_episodes(settings.env, collect, settings.episodes, seed).observations)
         labels.append(teacher.actions(seen[-1]))
         if number == 0:  # the weights learnt on it must keep their meaning
-            student.standardise(seen[0].mean(axis=0), np.maximum(seen[0].std(axis=0), 1e-6))
+            student.standardise(seen[0])
         states = np.concatenate(seen)
         loss = fit(student, states, np.concatenate(labels), settings, generator)
         network = student.to_network()
         agent = twin(network, profile)
         tried = evaluated(agent, settings.env, settings.validation_episodes, validation_seed, teacher)
+        sure = "margin {margin_median:.1f} (5 %: {margin_p05:.1f}), ".format_map(tried) if has_margins(agent) else ""
         report(
             f"round {number}: {len(states)} states, loss {loss:.4f}, return {tried['mean_return']:.2f} "
             f"(least {tried['min_return']:.0f}), agreement {tried['agreement_with_teacher']:.2%}, "
-            f"margin {tried['margin_median']:.1f} (5 %: {tried['margin_p05']:.1f}), {time.monotonic() - started:.0f} s"
+            f"{sure}{time.monotonic() - started:.0f} s"
         )
         score = tried["mean_return"], tried["agreement_with_teacher"]
         if best is None or score >= best[0]:
@@ -264,7 +270,7 @@ def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, teacher
     """Play and summarise, as plain values for a header.
 
     Agreement is the share of the states that the agent visited in which the teacher would do the same. The margins
-    (5 % quantile and median) are those of the outputs there, in the decoder's units.
+    (5 % quantile and median), if there are any, are those of the outputs there, in the decoder's units.
     """
     values: list[FloatArray] = []
 
@@ -273,7 +279,11 @@ def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, teacher
         return largest(values[-1])
 
     ran = run_episodes(env_id, act, episodes, first_seed)
-    margin = margins(np.concatenate(values))
+    sure: dict[str, float] = {}
+    if has_margins(agent):
+        margin = margins(np.concatenate(values))
+        sure["margin_p05"] = round(float(np.quantile(margin, 0.05)), 6)
+        sure["margin_median"] = round(float(np.median(margin)), 6)
     agrees = ran.actions == teacher.actions(ran.observations)
     return {
         "env": env_id,
@@ -282,16 +292,22 @@ def evaluated(agent: Agent, env_id: str, episodes: int, first_seed: int, teacher
         "first_seed": first_seed,
         **summary(ran.returns),
         "agreement_with_teacher": round(float(agrees.mean()), 6),
-        "margin_p05": round(float(np.quantile(margin, 0.05)), 6),
-        "margin_median": round(float(np.median(margin)), 6),
+        **sure,
         "returns": ran.returns.tolist(),
     }
+
+
+def has_margins(agent: Agent) -> bool:
+    """Whether the agent's outputs say how sure it is: a decision circuit answers with the chosen action alone."""
+    return agent.deployment.profile.mapping != "decision_circuit"
 
 
 def provenance(settings: Settings, network: Network, teacher: Teacher, verify: bool) -> dict[str, Any]:
     """Where the network came from and how good it is, as plain values."""
     profile, neuron = settings.profile(), network.neuron
     apart = {"for_", "set_", "teacher", "seed", "output", "force", "verify"}
+    if profile.circuit is None:
+        apart.add("range_weight")  # of no effect
     hyperparameters = {name: value for name, value in asdict(settings).items() if name not in apart}
     hyperparameters |= {"hidden": list(settings.hidden), "reset": neuron.reset}
     hyperparameters |= {"membrane_decay": neuron.membrane_decay, "synapse_decay": neuron.synapse_decay}
@@ -309,7 +325,7 @@ def provenance(settings: Settings, network: Network, teacher: Teacher, verify: b
         "versions": versions(),
     }
     if verify:
-        facts["versions"] |= {"nest-simulator": version("nest-simulator")} if profile.target == "nest" else {}
+        facts["versions"] |= {name: version(name) for name in SIMULATORS.get(profile.target, ())}
         try:
             facts["verification"] = verified(network, profile, settings.env, settings.evaluation_seed)
         except SpikeloopError as error:  # the student is trained; whoever opens it next can verify it
@@ -341,7 +357,7 @@ def report_results(facts: Mapping[str, Any], report: Report) -> None:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train as the command line says, write the network file, and return what it came to."""
     settings = parse(Settings, "spikeloop train distil", argv)
-    output = usable(settings)
+    output = usable(settings.output, settings.force)
     torch.use_deterministic_algorithms(True)
     network = train(settings, report=lambda line: print(line, flush=True))
     keep(network, output)
@@ -350,46 +366,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     facts = {name: dict(network.provenance[name]) for name in told if name in network.provenance}
     del facts["evaluation"]["returns"]
     return {"file": str(output), "network_hash": network.content_hash, **facts}
-
-
-def usable(settings: Settings) -> Path:
-    """The output file, refused before any training if it cannot be written.
-
-    Raises
-    ------
-    InvalidInputError
-    """
-    path = settings.output
-    if path is None or not path.parent.is_dir() or path.is_dir():
-        given = "No output was given" if path is None else f"The output is {path}"
-        raise InvalidInputError(f"{given}; give a file in a folder that exists: -o agent.spk")
-    if path.exists() and not settings.force:
-        raise InvalidInputError(f"{path} exists: give another name, or --force to replace it.")
-    beside = path.with_name(path.name + ".partial")
-    try:
-        beside.touch()
-        beside.unlink()
-    except OSError as error:
-        raise InvalidInputError(f"Cannot write {path}: {error.strerror or error}.") from None
-    return path
-
-
-def keep(network: Network, path: Path) -> None:
-    """Write the network file; if that fails, to the temporary folder, so that the training was not for nothing.
-
-    Raises
-    ------
-    TargetError
-        If it could not be written to `path`; the message says where it is.
-    """
-    try:
-        save(network, path)
-    except NetworkFileError as error:
-        other = Path(tempfile.mkdtemp(prefix="spikeloop-")) / path.name
-        with contextlib.suppress(NetworkFileError):
-            save(network, other)
-            raise TargetError(f"{error} The trained network is kept at {other}.") from None
-        raise
 
 
 if __name__ == "__main__":

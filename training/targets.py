@@ -8,113 +8,22 @@ A new kind of target joins with one entry in `STUDENTS`.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import pairwise
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..deploy.mapping import plan
 from ..deploy.point_neuron import Constants, constants, is_known
 from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Dense, Network, Neuron
-from ..models.stimulus import FloatArray
+from .circuit import circuit_student
 from .point_neuron import fire
 from .spiking import SpikingStack, fold_standardisation
-
-
-@dataclass(frozen=True, slots=True)
-class NeuronSettings:
-    """What is asked of the neuron; see `spikeloop.models.Neuron`. None leaves it to the target.
-
-    Parameters
-    ----------
-    threshold : float
-    reset : "subtract" or "zero", optional
-    membrane_decay, synapse_decay : float, optional
-    """
-
-    threshold: float = 1.0
-    reset: Literal["subtract", "zero"] | None = None
-    membrane_decay: float | None = None
-    synapse_decay: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StudentSettings:
-    """What a student is made of.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Values of an observation, then the neurons of each layer.
-    steps : int
-        Length of a window.
-    neuron : NeuronSettings
-    surrogate_scale : float
-        Steepness of the surrogate derivative at the threshold.
-    """
-
-    sizes: Sequence[int]
-    steps: int
-    neuron: NeuronSettings = NeuronSettings()
-    surrogate_scale: float = 10.0
-
-
-class Student(nn.Module, ABC):
-    """A spiking network in training, for one target.
-
-    The parameters are those of a network that takes standardised observations: they are learnt more easily. The
-    network that is exported takes raw ones.
-
-    Attributes
-    ----------
-    weights, biases : torch.nn.ParameterList
-        Of each layer: float64 [n_in, n_out] and [n_out].
-    mean, deviation : float64 [n_inputs]
-        Of the observations; see `standardise`.
-    """
-
-    def __init__(self, weights: nn.ParameterList, biases: nn.ParameterList) -> None:
-        super().__init__()
-        self.weights, self.biases = weights, biases
-        self.mean = torch.zeros(len(weights[0]), dtype=torch.float64)
-        self.deviation = torch.ones_like(self.mean)
-
-    def standardise(self, mean: FloatArray, deviation: FloatArray) -> None:
-        """Say how observations are distributed: what was learnt before loses its meaning."""
-        self.mean, self.deviation = torch.from_numpy(mean), torch.from_numpy(deviation)
-
-    def folded(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights and bias of each layer as the target will hold them: for raw observations, and quantised."""
-        pairs = list(zip(self.weights, self.biases, strict=True))
-        weights = pairs[0][0] / self.deviation[:, None]
-        pairs[0] = weights, pairs[0][1] - self.mean @ weights
-        return [(self.quantise(weights), self.quantise(bias)) for weights, bias in pairs]
-
-    def quantise(self, values: Tensor) -> Tensor:
-        """Weights or biases in the target's number format, with a gradient as if they were as before.
-
-        As they are, unless a target's student says otherwise: ``values + (rounded - values).detach()``.
-        """
-        return values
-
-    def penalty(self) -> Tensor:
-        """What is added to the loss for parameters that the target can hold only badly. Nothing, unless overridden."""
-        return torch.zeros((), dtype=torch.float64)
-
-    @abstractmethod
-    def forward(self, observations: Tensor) -> Tensor:
-        """The output potentials float64 [n, n_out] for raw observations float64 [n, n_inputs]."""
-
-    @abstractmethod
-    def to_network(self) -> Network:
-        """The network that takes raw observations."""
+from .student import Layers, Student, StudentSettings, drawn, empty, refuse_others
 
 
 class DiscreteStudent(Student):
@@ -151,13 +60,7 @@ class PointNeuronStudent(Student):
     """
 
     def __init__(self, settings: StudentSettings, neuron: Neuron, found: Constants, generator: torch.Generator) -> None:
-        shapes = list(pairwise(settings.sizes))
-        super().__init__(
-            nn.ParameterList(
-                torch.randn(shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5 for shape in shapes
-            ),
-            nn.ParameterList(torch.zeros(n_out, dtype=torch.float64) for _, n_out in shapes),
-        )
+        super().__init__(*drawn(settings.sizes, generator))
         self.steps, self.neuron, self.constants = settings.steps, neuron, found
         self.surrogate_scale = settings.surrogate_scale
         self.ticks = settings.steps * found.ticks_per_step
@@ -182,7 +85,7 @@ class PointNeuronStudent(Student):
         """Who fires when: float64 [ticks, n, neurons] of each hidden layer, 0 or 1."""
         return self._spikes(observations)[0]
 
-    def _spikes(self, observations: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    def _spikes(self, observations: Tensor) -> tuple[list[Tensor], Layers]:
         layers, found = self.folded(), self.constants
         spikes: list[Tensor] = []
         for index, (weights, _) in enumerate(layers[:-1]):
@@ -192,7 +95,7 @@ class PointNeuronStudent(Student):
             spikes.append(fire(before, after, arrivals, delay, self.ticks, found, self.surrogate_scale))
         return spikes, layers
 
-    def _currents(self, observations: Tensor, layers: list[tuple[Tensor, Tensor]], index: int) -> tuple[Tensor, Tensor]:
+    def _currents(self, observations: Tensor, layers: Layers, index: int) -> tuple[Tensor, Tensor]:
         """Of a layer, before and after the input has arrived: float64 [n, neurons]."""
         weights, bias = layers[index]
         steady = bias.expand(len(observations), -1)
@@ -235,7 +138,7 @@ def student_for(profile: Profile, settings: StudentSettings, generator: torch.Ge
 def _discrete(profile: Profile, settings: StudentSettings, generator: torch.Generator) -> Student:
     asked = {entry.name: getattr(settings.neuron, entry.name) for entry in fields(settings.neuron)}
     neuron = Neuron(**{name: value for name, value in asked.items() if value is not None})
-    plan(_empty(settings, neuron), profile)
+    plan(empty(settings, neuron), profile)
     stack = SpikingStack(
         settings.sizes, settings.steps, neuron, surrogate_scale=settings.surrogate_scale, generator=generator
     )
@@ -249,29 +152,19 @@ def _point_neuron(profile: Profile, settings: StudentSettings, generator: torch.
     # NEST's neurons fire at the threshold itself.
     given: dict[str, Any] = {"reset": profile.neuron.reset, "synapse_decay": 0.0}
     neuron = Neuron(threshold=settings.neuron.threshold, compare=">=", **given)
-    found = constants(plan(_empty(settings, neuron), profile))
+    found = constants(plan(empty(settings, neuron), profile))
     # Six digits, as the preflight compares them.
     given["membrane_decay"] = round(math.exp(-profile.time.step_ms / float(profile.neuron.parameters["tau_m"])), 6)
-    _refuse_others(settings.neuron, given, profile)
+    refuse_others(settings.neuron, given, profile)
     return PointNeuronStudent(settings, replace(neuron, membrane_decay=given["membrane_decay"]), found, generator)
-
-
-def _refuse_others(asked: NeuronSettings, given: Mapping[str, Any], profile: Profile) -> None:
-    for name, value in given.items():
-        wanted = getattr(asked, name)
-        if wanted not in (None, value):
-            raise InvalidInputError(
-                f"{name}={wanted} was given; profile '{profile.name}' has {name}={value}: leave it out, or train for "
-                "another profile."
-            )
-
-
-def _empty(settings: StudentSettings, neuron: Neuron) -> Network:
-    """A network as the student's will be, for the preflight."""
-    return Network(tuple(Dense(np.zeros(shape)) for shape in pairwise(settings.sizes)), settings.steps, neuron)
 
 
 Factory = Callable[[Profile, StudentSettings, torch.Generator], Student | None]
 
 # By a profile's mapping.
-STUDENTS: dict[str, Factory] = {"reference": _discrete, "exact": _discrete, "point_neuron": _point_neuron}
+STUDENTS: dict[str, Factory] = {
+    "reference": _discrete,
+    "exact": _discrete,
+    "point_neuron": _point_neuron,
+    "decision_circuit": circuit_student,
+}

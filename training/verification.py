@@ -17,6 +17,7 @@ from ..runtime.fidelity import launch_expected, wilson
 from .evaluation import run_episodes, summary
 
 EPISODES, STATES = 5, 1000
+IN_THIS_PROCESS = ("reference", "spinnaker-twin")  # targets that are their own twins
 
 
 def twin(network: Network, profile: Profile) -> Agent:
@@ -36,7 +37,7 @@ def can_verify(wanted: bool | None, network: Network, profile: Profile, report: 
     Parameters
     ----------
     wanted : bool or None
-        None: where it can be and the target is not the reference.
+        None: where it can be and the target is none that runs in this process.
     network : Network
         One like that which is to be verified.
     profile : Profile
@@ -48,7 +49,7 @@ def can_verify(wanted: bool | None, network: Network, profile: Profile, report: 
     SpikeloopError
         If it is wanted and the target cannot be had.
     """
-    if wanted is False or (wanted is None and profile.target == "reference"):
+    if wanted is False or (wanted is None and profile.target in IN_THIS_PROCESS):
         return False
     try:
         launch(network, profile).close()

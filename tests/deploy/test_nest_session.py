@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from spikeloop.deploy import nest as nest_backend
+from spikeloop.deploy import nest_kernel
 from spikeloop.deploy.backend import Recording
 from spikeloop.deploy.conformance import example
 from spikeloop.errors import InvalidInputError, PreflightError, SessionStateError, TargetError
@@ -21,7 +22,7 @@ nest = pytest.importorskip("nest", reason="nest-simulator is not installed")
 @pytest.fixture(autouse=True)
 def free_kernel():
     yield
-    assert nest_backend._holder is None, "a test left NEST's kernel taken"
+    assert nest_kernel._holder is None, "a test left NEST's kernel taken"
 
 
 def twins(network, **options):

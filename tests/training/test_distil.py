@@ -28,7 +28,8 @@ from spikeloop.training.distil import Settings, train  # noqa: E402
 from spikeloop.training.evaluation import actions, run_episodes  # noqa: E402
 from spikeloop.training.policy import from_linear  # noqa: E402
 from spikeloop.training.spiking import SpikingStack  # noqa: E402
-from spikeloop.training.targets import Student  # noqa: E402
+from spikeloop.training.storage import keep  # noqa: E402
+from spikeloop.training.student import Student  # noqa: E402
 from spikeloop.training.teachers import teacher_for  # noqa: E402
 
 SHORT = {"rounds": 2, "episodes": 4, "updates": 150, "validation_episodes": 4, "evaluation_episodes": 5}
@@ -181,7 +182,7 @@ def test_a_failed_save_does_not_lose_the_student(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     network = load("cartpole")
     with pytest.raises(TargetError, match=r"The trained network is kept at .*/agent\.spk") as caught:
-        distil.keep(network, tmp_path / "folder that has gone" / "agent.spk")
+        keep(network, tmp_path / "folder that has gone" / "agent.spk")
     assert caught.value.exit_code == 1
     kept = Path(str(caught.value).rpartition(" kept at ")[2].removesuffix("."))
     assert load(kept).content_hash == network.content_hash

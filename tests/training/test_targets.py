@@ -12,7 +12,8 @@ from spikeloop.errors import InvalidInputError, PreflightError  # noqa: E402
 from spikeloop.hardware_profiles import load_profile  # noqa: E402
 from spikeloop.hardware_profiles.profile import Profile  # noqa: E402
 from spikeloop.models import Neuron, Stimulus  # noqa: E402
-from spikeloop.training.targets import NeuronSettings, PointNeuronStudent, StudentSettings, student_for  # noqa: E402
+from spikeloop.training.student import NeuronSettings, StudentSettings  # noqa: E402
+from spikeloop.training.targets import PointNeuronStudent, student_for  # noqa: E402
 
 SIZES, STEPS = (4, 9, 8, 3), 15
 
@@ -34,7 +35,7 @@ def student(profile, neuron=NeuronSettings(), sizes=SIZES, kind=None):  # noqa: 
     with torch.no_grad():
         for bias in found.biases:
             bias.copy_(torch.from_numpy(rng.normal(0.1, 0.2, bias.shape)))
-    found.standardise(rng.normal(size=sizes[0]), rng.uniform(0.3, 2.0, sizes[0]))
+    found.standardise(rng.normal(rng.normal(size=sizes[0]), rng.uniform(0.3, 2.0, sizes[0]), (200, sizes[0])))
     return found
 
 

@@ -30,18 +30,22 @@ class RefusedError(BoardError):
 
 
 class Client:
-    """Talks SCP to the board at an address; use it in a ``with`` block."""
+    """Talks SCP to the board at an address; use it in a ``with`` block. After `timeout_s` it asks once more."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, timeout_s: float = TIMEOUT_S) -> None:
         self.address = address
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.settimeout(TIMEOUT_S)
+        self._socket.settimeout(timeout_s)
         self._sequence = 0
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def ask(
