@@ -12,12 +12,14 @@ import math
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import fields
 from types import TracebackType
 from typing import NoReturn
 
 import numpy as np
 import zmq
 
+from ..deploy.backend import Exchange
 from ..errors import (
     AddressError,
     BridgeError,
@@ -38,6 +40,7 @@ MAX_RASTER_CELLS = 2**28
 
 _MOST = int(np.iinfo(np.uint8).max)
 _N_STAGES = len(Timings.stages())
+_N_COUNTS = len(fields(Exchange))
 _PING = wire.encode(wire.Ping(), wire.UNNUMBERED)
 
 
@@ -317,9 +320,14 @@ class RemoteAgent:
         if answer.output.size != self.n_outputs or answer.timings.size != _N_STAGES:
             sizes = f"{answer.output.size} outputs and {answer.timings.size} timings"
             self._fail(RemoteProtocolError(f"The host sent {sizes}; {self.n_outputs} and {_N_STAGES} were announced."))
+        if answer.exchange.size not in (0, _N_COUNTS):
+            sizes = f"{answer.exchange.size} counts of an exchange"
+            self._fail(RemoteProtocolError(f"The host sent {sizes}; there are {_N_COUNTS}, or none."))
         self.last_late = answer.late
         rasters = self._rasters(answer) if answer.has_spikes else None
-        return Decision(answer.action, answer.output, Timings(*answer.timings.tolist()), rasters)
+        exchange = Exchange(*answer.exchange.tolist()) if answer.exchange.size else None
+        timings = Timings(*answer.timings.tolist())
+        return Decision(answer.action, answer.output, timings, rasters, exchange, answer.cpu_us)
 
     def _rasters(self, readout: Readout) -> tuple[CountArray, ...]:
         """The spike events of a readout as one raster [steps, neurons] per spiking layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -74,12 +75,13 @@ def decide(agent: ServedAgent, inject: Inject) -> Readout:
 def readout(decision: Decision) -> Readout:
     """A decision as a message."""
     action, output, timings = int(decision.action), decision.output, np.array(_stages(decision.timings))
+    exchange = _NONE if decision.exchange is None else np.array(astuple(decision.exchange), np.uint32)
     if decision.rasters is None:
-        return Readout(action, output, timings)
+        return Readout(action, output, timings, exchange=exchange, cpu_us=decision.cpu_us)
     events = [spike_events(raster) for raster in decision.rasters]
     layers = np.repeat(np.arange(len(events), dtype=np.uint16), [steps.size for steps, _ in events])
     steps, neurons = (np.concatenate([_NONE, *(event[i] for event in events)]) for i in (0, 1))
-    return Readout(action, output, timings, False, True, layers, neurons, steps)
+    return Readout(action, output, timings, False, True, layers, neurons, steps, exchange, decision.cpu_us)
 
 
 def welcome(agent: ServedAgent, pace_scale: float | None) -> Welcome:

@@ -1,4 +1,4 @@
-"""The wire format, version 1: one message is one frame. Bytes in, messages out; no sockets here.
+"""The wire format, version 2: one message is one frame. Bytes in, messages out; no sockets here.
 
 A frame is a header of 24 bytes and a payload, everything little-endian::
 
@@ -30,7 +30,7 @@ from ..errors import LocalProtocolError, WireError
 from . import codecs
 
 MAGIC = b"SPKL"
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 16 * 1024 * 1024
 """No frame is longer than this, in bytes, header included."""
 UNNUMBERED = 2**64 - 1
@@ -53,7 +53,7 @@ class InputKind(IntEnum):
 class ErrorCode(IntEnum):
     """Why a host refuses; frozen in its numbers, open at its end."""
 
-    VERSION = 1
+    VERSION = 2
     MALFORMED = 2
     ORDER = 3
     BUSY = 4
@@ -159,8 +159,9 @@ class Inject(Message):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readout(Message):
-    """Host: the decision. `timings` are in microseconds, in the order of ``Timings.stages()``.
+    """Host: the decision. `timings` are in microseconds, in the order of ``Timings.stages()``, as is `cpu_us`.
 
+    `exchange` is what the target's own network did, in the order of ``Exchange``'s fields; empty where it has none.
     Event ``i`` says that neuron ``spike_neurons[i]`` of spiking layer ``spike_layers[i]`` spiked in ``spike_steps[i]``.
     """
 
@@ -172,6 +173,8 @@ class Readout(Message):
     spike_layers: U16s = field(default_factory=lambda: _NO_U16S)
     spike_neurons: U32s = field(default_factory=lambda: _NO_U32S)
     spike_steps: U32s = field(default_factory=lambda: _NO_U32S)
+    exchange: U32s = field(default_factory=lambda: _NO_U32S)
+    cpu_us: F64 = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from ..deploy.deployment import Deployment, Projection
+from ..deploy.energy import estimate_spinnaker
 from ..deploy.mapping import plan as plan_deployment
 from ..errors import InvalidInputError, PreflightError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
@@ -189,6 +190,7 @@ def _print_plan(deployment: Deployment) -> None:
             ("window", f"{window.silence_ms:g} ms silence, then {window.input_lead_ms + run_ms:g} ms"),
             ("read-out", f"{network.decoder.kind}, after step {network.steps}"),
             *deployment.takes.items(),
+            *_energy(deployment),
         ],
     )
     table(
@@ -202,10 +204,7 @@ def _print_plan(deployment: Deployment) -> None:
     table(
         "Projections",
         ["from", "to", "form", "connections ", "delay ms ", "weights"],
-        [
-            (p.source, p.target, p.form, p.synapses, _delays(p), _range(p.weight_range))
-            for p in deployment.projections
-        ],
+        [(p.source, p.target, p.form, p.synapses, _delays(p), _range(p.weight_range)) for p in deployment.projections],
     )
     for finding in deployment.findings:
         line(f"{finding.severity}: {finding}")
@@ -259,6 +258,14 @@ def _shape(network: Network) -> str:
 
 def _range(values: Any) -> str:
     return f"{np.min(values):.4g} to {np.max(values):.4g}"
+
+
+def _energy(deployment: Deployment) -> list[tuple[str, str]]:
+    if deployment.use is None:
+        return []
+    energy = estimate_spinnaker(deployment.use)
+    parts = ", ".join(f"{name} {100 * joules / energy.joules:.1f} %" for name, joules in energy.parts.items())
+    return [("energy per decision", str(energy)), ("of which", parts)]
 
 
 def _delays(projection: Projection) -> str:

@@ -66,6 +66,13 @@ def run(
     seed: SeedOption = 0,
     trace: TraceOption = None,
     spikes: SpikesOption = False,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="Compare every spike of every decision with the reference or twin, and say where they part.",
+        ),
+    ] = False,
     pace: PaceOption = None,
     slack_ms: SlackOption = 5.0,
     on_miss: MissOption = "hold",
@@ -120,8 +127,10 @@ def run(
             seed=seed,
             trace=trace,
             spikes=spikes,
+            shadow=shadow,
             pace=None if pace is None else Pace(window_s, slack_ms / 1e3, miss),
             json=json,
+            deployment=deployment,
         )
 
 
@@ -290,13 +299,15 @@ def _run_and_report(
     spikes: bool,
     pace: Pace | None,
     json: bool,
+    shadow: bool = False,
+    deployment: Deployment | None = None,
 ) -> None:
     with contextlib.ExitStack() as stack:
         writer = None
         if trace is not None:
             writer = stack.enter_context(TraceWriter(trace, {**facts_of_run, **meta, "versions": versions()}))
         update = stack.enter_context(progress(str(facts_of_run["agent"]), episodes, unit="episodes"))
-        shadow = facts_of_run.get("compared_with", "reference")
+        other = facts_of_run.get("compared_with", "reference")
 
         def on_step(episode: int, step: int, total: float) -> None:
             if step % 20 == 0:
@@ -304,8 +315,9 @@ def _run_and_report(
 
         def on_episode(episode: EpisodeResult) -> None:
             update(episode.episode + 1)
-            agreed = f", {episode.agreed}/{episode.compared} as the {shadow}" if episode.compared else ""
+            agreed = f", {episode.agreed}/{episode.compared} as the {other}" if episode.compared else ""
             missed = f", {episode.missed} missed" if pace is not None else ""
+            missed += f", {episode.parted} with other spikes" if shadow else ""
             say(
                 f"episode {episode.episode:3d}  return {episode.total:8.1f}  {episode.length:4d} steps  "
                 f"{episode.outcome}{agreed}{missed}"
@@ -319,11 +331,12 @@ def _run_and_report(
             reference=reference,
             trace=writer,
             spikes=spikes,
+            shadow=shadow,
             pace=pace,
             on_step=on_step,
             on_episode=on_episode,
         )
-    summary = summarised(result, pace)
+    summary = summarised(result, pace, deployment, shadow=shadow)
     if json:
         emit({**facts_of_run, **summary, "versions": versions()})
     else:

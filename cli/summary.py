@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
+from ..deploy.deployment import Deployment
+from ..deploy.energy import estimate_cpu, estimate_spinnaker
 from ..runtime.fidelity import wilson
 from ..runtime.loop import RunResult
 from ..runtime.pacing import Pace
 from .output import table
 
 
-def summarised(result: RunResult, pace: Pace | None) -> dict[str, Any]:
+def summarised(
+    result: RunResult, pace: Pace | None, deployment: Deployment | None = None, *, shadow: bool = False
+) -> dict[str, Any]:
     """The run as plain values, for JSON and for `print_summary`."""
     medians = {stage.removesuffix("_us"): value / 1e3 for stage, value in result.stage_medians_us().items()}
     if medians:
@@ -46,6 +51,15 @@ def summarised(result: RunResult, pace: Pace | None) -> dict[str, Any]:
     }
     if pace is not None:
         summary |= {"missed": result.missed, "period_ms": pace.period_s * 1e3, "on_miss": str(pace.miss)}
+    if shadow:
+        summary["parted"] = result.parted
+    if result.exchange is not None:
+        summary["exchange"] = asdict(result.exchange)
+    decided = len(result.timings)
+    if decided and deployment is not None:
+        use = deployment.use
+        energy = estimate_cpu(result.cpu_us / 1e6).per(decided) if use is None else estimate_spinnaker(use)
+        summary["energy_per_decision"] = {**energy.as_dict(), "text": str(energy)}
     return summary
 
 
@@ -66,6 +80,13 @@ def print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict
     if pace is not None:
         rows.append(("missed deadlines", f"{result.missed} of {result.decisions} ({pace.miss})"))
         rows.append(("period", f"{summary['period_ms']:.1f} ms"))
+    if "parted" in summary:
+        rows.append(("decisions with other spikes", f"{result.parted} of {result.compared}"))
+    if "exchange" in summary:
+        counts = ", ".join(f"{count} {name}" for name, count in summary["exchange"].items())
+        rows.append(("datagrams and answers", counts))
+    if "energy_per_decision" in summary:
+        rows.append(("energy per decision", summary["energy_per_decision"]["text"]))
     stages = summary["ms_per_decision"]
     for stage in ("encode", "inject", "run", "read", "decode", "bridge"):
         if stage in stages:

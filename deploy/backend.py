@@ -58,6 +58,9 @@ class Exchange:
     stale: int = 0
     late: int = 0
 
+    def __add__(self, other: Exchange) -> Exchange:
+        return Exchange(self.resent + other.resent, self.stale + other.stale, self.late + other.late)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readout:

@@ -12,6 +12,7 @@ from ..hardware_profiles.profile import Profile
 from ..models.layers import Connections, weights_of
 from ..models.network import Network
 from ..models.stimulus import FloatArray
+from .energy import SpinnakerUse, estimate_spinnaker
 from .findings import Finding
 
 
@@ -124,6 +125,8 @@ class Deployment:
         Whether the target decides as the reference does, up to rounding.
     takes : mapping
         What it takes of a machine, by the name of the resource: numbers or text.
+    use : SpinnakerUse, optional
+        Of a SpiNNaker machine, by one decision; for the estimate of its energy.
     """
 
     network: Network
@@ -135,6 +138,7 @@ class Deployment:
     projections: tuple[Projection, ...] = ()
     findings: tuple[Finding, ...] = ()
     takes: Mapping[str, float | str] = field(default_factory=dict)
+    use: SpinnakerUse | None = None
 
     def population(self, name: str) -> Population:
         """The population called `name`."""
@@ -161,6 +165,7 @@ class Deployment:
             "neurons": self.neurons,
             "synapses": self.synapses,
             "takes": dict(self.takes),
+            "energy_per_decision": None if self.use is None else estimate_spinnaker(self.use).as_dict(),
             "window": {
                 "step_ms": self.window.step_ms,
                 "resolution_ms": self.window.resolution_ms,

@@ -16,7 +16,17 @@ from .deployment import Deployment
 from .reference import ReferenceSession
 
 # What a profile says in words: of no consequence.
-TEXTS = {"schema_version", "name", "summary", "source", "precision", "update_order", "departures", "contract", "targets"}
+TEXTS = {
+    "schema_version",
+    "name",
+    "summary",
+    "source",
+    "precision",
+    "update_order",
+    "departures",
+    "contract",
+    "targets",
+}
 
 
 def twin_of(deployment: Deployment) -> Session | None:

@@ -57,7 +57,7 @@ class Machine(_Part):
     """The SpiNNaker machine, and how it is used. Nothing of this bears on a decision."""
 
     machine_name: str = Field(default="", description="host name or IP address of a board")
-    version: int = Field(default=5, description="of the board: 3 has 4 chips, 5 has 48")
+    version: Literal[3, 5] = Field(default=5, description="of the board: 3 has 4 chips, 5 has 48")
     spalloc_server: str = Field(default="", description="host name or URL of a spalloc server that lends boards")
     spalloc_user: str = Field(default="", description="who borrows the board, where the server is given as a name")
     take_over: bool = Field(default=False, description="use the board though something runs there; that is stopped")
@@ -67,7 +67,9 @@ class Machine(_Part):
     time_scale_factor: int = Field(default=1, ge=1, le=1000, description="how many times slower than real time")
     neurons_per_core: int = Field(default=8, ge=1, le=64, description="of the decision circuit's layers")
     circuits: int = Field(default=1, ge=1, le=64, description="copies of the network side by side, for a batch")
-    gate_steps: int = Field(default=5, ge=1, le=15, description="free-running: time for an observation's spikes to come")
+    gate_steps: int = Field(
+        default=5, ge=1, le=15, description="free-running: time for an observation's spikes to come"
+    )
     answer_ms: float = Field(default=50.0, ge=1, le=60_000, description="free-running: silence until a resend")
     resends: int = Field(default=5, ge=0, le=100, description="how often an observation is sent again")
     read_back: bool = Field(default=True, description="compare every synapse on the machine with the plan")

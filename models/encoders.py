@@ -89,7 +89,7 @@ class Encoder:
             )
         if self.resolution is not None and len(self.resolution) != values:
             raise InvalidInputError(
-                f"The first layer has {n_channels} inputs; the encoder's resolution is given for {len(self.resolution)}."
+                f"The first layer has {n_channels} inputs; the encoder has resolutions for {len(self.resolution)}."
             )
         return values
 

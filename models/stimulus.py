@@ -35,8 +35,12 @@ class Stimulus:
 
     def sample(self, index: int) -> Stimulus:
         """The stimulus of one sample, still with a batch axis of length 1."""
-        one = slice(index, index + 1)
-        return Stimulus(self.currents[one], None if self.spikes is None else self.spikes[one])
+        return self.samples(index, index + 1)
+
+    def samples(self, first: int, last: int) -> Stimulus:
+        """The stimulus of the samples from `first` to `last` (exclusive)."""
+        some = slice(first, last)
+        return Stimulus(self.currents[some], None if self.spikes is None else self.spikes[some])
 
     @classmethod
     def from_currents(cls, currents: object) -> Stimulus:

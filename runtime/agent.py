@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from types import TracebackType
 from typing import Protocol
 
@@ -164,11 +164,12 @@ class Agent:
 
     def _decide(self, stimulus: Stimulus, single: bool, spikes: bool, encode_us: float) -> Decision:
         recording = _WITH_SPIKES if spikes else _PLAIN
+        began = process_time()
         n, most = len(stimulus.currents), self._session.max_batch
         if most is None or n <= most:
             readout, inject, run, read = self._window(stimulus, recording)
         else:
-            parts = [self._window(stimulus.sample(i), recording) for i in range(n)]
+            parts = [self._window(stimulus.samples(i, i + most), recording) for i in range(0, n, most)]
             readout = _joined([part[0] for part in parts])
             inject, run, read = (sum(stage) for stage in zip(*(part[1:] for part in parts), strict=True))
         start = perf_counter()
@@ -186,7 +187,8 @@ class Agent:
         else:
             action = output.argmax(axis=1)
         decode = perf_counter() - start
-        return Decision(action, output, Timings(encode_us, inject * 1e6, run * 1e6, read * 1e6, decode * 1e6), rasters)
+        timings = Timings(encode_us, inject * 1e6, run * 1e6, read * 1e6, decode * 1e6)
+        return Decision(action, output, timings, rasters, readout.exchange, (process_time() - began) * 1e6)
 
     def _window(self, stimulus: Stimulus, recording: Recording) -> tuple[Readout, float, float, float]:
         session = self._session
@@ -273,4 +275,10 @@ def _joined(readouts: list[Readout]) -> Readout:
     if readouts[0].rasters is not None:
         layers = zip(*(readout.rasters for readout in readouts if readout.rasters is not None), strict=True)
         rasters = tuple(np.concatenate(layer) for layer in layers)
-    return Readout(np.concatenate([r.potentials for r in readouts]), stack("output_raster"), rasters)
+    exchanges = [readout.exchange for readout in readouts if readout.exchange is not None]
+    return Readout(
+        np.concatenate([r.potentials for r in readouts]),
+        stack("output_raster"),
+        rasters,
+        exchange=sum(exchanges[1:], exchanges[0]) if exchanges else None,
+    )

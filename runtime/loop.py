@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..deploy.backend import Exchange
 from .agent import Decider
-from .decision import Decision, Timings
+from .decision import Decision, Divergence, Timings, first_divergence
 from .pacing import Pace
 from .trace import TraceWriter
 
@@ -47,7 +48,10 @@ class PacedDecider(Decider, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeResult:
-    """One finished episode. `agreed` counts the decisions that the reference took alike, of `compared`."""
+    """One finished episode. `agreed` counts the decisions that the reference took alike, of `compared`.
+
+    `parted` counts those whose spikes were not the shadow's, where there is one.
+    """
 
     episode: int
     seed: int
@@ -57,6 +61,7 @@ class EpisodeResult:
     compared: int = 0
     agreed: int = 0
     missed: int = 0
+    parted: int = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +71,8 @@ class RunResult:
     episodes: list[EpisodeResult] = field(default_factory=list)
     timings: list[Timings] = field(default_factory=list)
     wall_us: list[float] = field(default_factory=list)
+    cpu_us: float = 0.0
+    exchange: Exchange | None = None
 
     @property
     def returns(self) -> list[float]:
@@ -81,6 +88,19 @@ class RunResult:
     def missed(self) -> int:
         """Decisions that came too late."""
         return sum(episode.missed for episode in self.episodes)
+
+    @property
+    def parted(self) -> int:
+        """Decisions whose spikes were not the shadow's."""
+        return sum(episode.parted for episode in self.episodes)
+
+    def add(self, decision: Decision, wall_us: float) -> None:
+        """Count a decision."""
+        self.timings.append(decision.timings)
+        self.wall_us.append(wall_us)
+        self.cpu_us += decision.cpu_us
+        if decision.exchange is not None:
+            self.exchange = decision.exchange if self.exchange is None else self.exchange + decision.exchange
 
     @property
     def compared(self) -> int:
@@ -117,6 +137,7 @@ def run_episodes(
     reference: Decider | None = None,
     trace: TraceWriter | None = None,
     spikes: bool = False,
+    shadow: bool = False,
     pace: Pace | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
@@ -135,6 +156,8 @@ def run_episodes(
     trace : TraceWriter, optional
     spikes : bool
         Record spike trains (in the trace).
+    shadow : bool
+        Compare the spikes with those of the `reference` too, and keep where they first part.
     pace : Pace, optional
         Lock-step unless given.
     on_step : callable, optional
@@ -149,7 +172,7 @@ def run_episodes(
     """
     result = RunResult()
     for index in range(episodes):
-        episode = _Episode(environment, decider, reference, trace, spikes, pace, result)
+        episode = _Episode(environment, decider, reference, trace, spikes, shadow, pace, result)
         done = episode.run(index, seed + index, on_step)
         result.episodes.append(done)
         if on_episode is not None:
@@ -164,6 +187,7 @@ class _Episode:
     reference: Decider | None
     trace: TraceWriter | None
     spikes: bool
+    shadow: bool
     pace: Pace | None
     result: RunResult
 
@@ -176,7 +200,7 @@ class _Episode:
             self.reference.reset(seed=seed)
         if self.trace is not None:
             self.trace.begin_episode(index, seed)
-        total, length, compared, agreed, missed = 0.0, 0, 0, 0, 0
+        total, length, compared, agreed, missed, parted = 0.0, 0, 0, 0, 0, 0
         outcome = "interrupted"
         action: int | None = None
         due = perf_counter()
@@ -190,21 +214,23 @@ class _Episode:
                 wall_us = (perf_counter() - started) * 1e6
                 if decision is not None:
                     action = int(decision.action)
-                    self.result.timings.append(decision.timings)
-                    self.result.wall_us.append(wall_us)
+                    self.result.add(decision, wall_us)
                 else:
                     assert self.pace is not None, "in lock-step a decision always comes"
                     action = self.pace.miss.action(action)
                     missed += 1
-                expected = None
+                expected = divergence = None
                 # Only where the decider was asked: the random encodings of both must stay in step.
                 if self.reference is not None and asked:
-                    expected = int(self.reference.decide(observation).action)
+                    shadow = self.reference.decide(observation, spikes=self.shadow)
+                    expected = int(shadow.action)
+                    divergence = self._divergence(decision, shadow)
+                    parted += divergence is not None
                 if expected is not None and decision is not None:
                     compared += 1
                     agreed += expected == action
                 if self.trace is not None:
-                    self.trace.decided(index, length, observation, action, decision, expected, wall_us)
+                    self.trace.decided(index, length, observation, action, decision, expected, wall_us, divergence)
                 if self.pace is not None:
                     sleep(max(0.0, due - perf_counter()))
                 observation, reward, terminated, truncated, _ = self.environment.step(action)
@@ -219,7 +245,12 @@ class _Episode:
         finally:
             if self.trace is not None:
                 self.trace.end_episode(index, total, length, outcome)
-        return EpisodeResult(index, seed, total, length, outcome, compared, agreed, missed)
+        return EpisodeResult(index, seed, total, length, outcome, compared, agreed, missed, parted)
+
+    def _divergence(self, decision: Decision | None, shadow: Decision) -> Divergence | None:
+        if not self.shadow or decision is None or decision.rasters is None or shadow.rasters is None:
+            return None
+        return first_divergence(decision.rasters, shadow.rasters)
 
     def _catch_up(self) -> None:
         """Wait for the last episode's late decision, which nobody needs any more."""
@@ -241,13 +272,13 @@ class _Episode:
             if left <= 0:
                 return False
             decider.poll(left)
-        decider.submit(observation, spikes=self.spikes)
+        decider.submit(observation, spikes=self.spikes or self.shadow)
         return True
 
     def _answer(self, observation: object, due: float) -> Decision | None:
         """The decision; paced, None if it did not come in time."""
         if self.pace is None:
-            return self.decider.decide(observation, spikes=self.spikes)
+            return self.decider.decide(observation, spikes=self.spikes or self.shadow)
         decision = self._paced_decider.poll(max(0.0, due - perf_counter()))
         # Sockets wait in whole milliseconds, so an answer can come after the deadline that it was waited for.
         return decision if perf_counter() <= due else None

@@ -4,8 +4,9 @@ Each decision is one transaction of a write-ahead log, so that a process killed 
 had finished. What the environment answered (reward, end of the episode) is known a moment later and is written with
 the next transaction.
 
-Tables: ``meta`` (key, JSON), ``episodes``, ``decisions``, ``spikes``. Arrays are little-endian float64 (observations,
-outputs) and uint32 (spike events: layer, neuron, step per event).
+Tables: ``meta`` (key, JSON), ``episodes``, ``decisions``, ``spikes``, and ``divergences``: where the spikes of a
+decision first part from those of the shadow. Format 1 had neither these nor what a machine's network did. Arrays are
+little-endian float64 (observations, outputs) and uint32 (spike events: layer, neuron, step per event).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,13 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..deploy.backend import Exchange
 from ..errors import InvalidInputError, TraceError
 from ..models.stimulus import FloatArray
-from .decision import Decision, Timings
+from .decision import Decision, Divergence, Timings
 
-FORMAT = 1
+FORMAT = 2
 
 _STAGES = Timings.stages()
+_COUNTS = tuple(field.name for field in fields(Exchange))
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE episodes (
@@ -39,17 +42,26 @@ CREATE TABLE decisions (
     id INTEGER PRIMARY KEY, episode INTEGER NOT NULL REFERENCES episodes, step INTEGER NOT NULL,
     observation BLOB NOT NULL, output BLOB, action INTEGER NOT NULL, reference_action INTEGER,
     missed INTEGER NOT NULL, wall_us REAL, {", ".join(f"{stage} REAL" for stage in _STAGES)},
+    {", ".join(f"{count} INTEGER" for count in _COUNTS)}, cpu_us REAL,
     reward REAL, terminated INTEGER, truncated INTEGER,
     UNIQUE (episode, step)
 );
 CREATE TABLE spikes (decision INTEGER PRIMARY KEY REFERENCES decisions, events BLOB NOT NULL);
+CREATE TABLE divergences (
+    decision INTEGER PRIMARY KEY REFERENCES decisions,
+    layer INTEGER NOT NULL, neuron INTEGER NOT NULL, step INTEGER NOT NULL,
+    fired INTEGER NOT NULL, expected INTEGER NOT NULL
+);
 """
-_INSERT = f"INSERT INTO decisions VALUES ({', '.join('?' * (9 + len(_STAGES)))}, NULL, NULL, NULL)"
+_INSERT = f"INSERT INTO decisions VALUES ({', '.join('?' * (10 + len(_STAGES) + len(_COUNTS)))}, NULL, NULL, NULL)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracedDecision:
-    """One row of a trace. `output` is None where a deadline was missed; `reward` where the run ended before it."""
+    """One row of a trace. `output` is None where a deadline was missed; `reward` where the run ended before it.
+
+    `exchange` is None where the target has no network of its own, `divergence` where no shadow's spikes differed.
+    """
 
     episode: int
     step: int
@@ -64,6 +76,9 @@ class TracedDecision:
     terminated: bool | None
     truncated: bool | None
     spike_events: NDArray[np.uint32] | None
+    exchange: Exchange | None = None
+    cpu_us: float | None = None
+    divergence: Divergence | None = None
 
 
 class TraceWriter:
@@ -116,17 +131,23 @@ class TraceWriter:
         decision: Decision | None,
         reference_action: int | None = None,
         wall_us: float | None = None,
+        divergence: Divergence | None = None,
     ) -> None:
         """Keep one decision, for good. `decision` is None where the action stands in for one that came too late."""
         output = None if decision is None else np.asarray(decision.output, dtype="<f8").tobytes()
         stages = [None] * len(_STAGES) if decision is None else list(decision.timings.as_dict().values())
         blob = np.asarray(observation, dtype="<f8").tobytes()
         number, self._next_id = self._next_id, self._next_id + 1
+        exchange = None if decision is None else decision.exchange
+        counts = [None] * len(_COUNTS) if exchange is None else astuple(exchange)
         row = (number, episode, step, blob, output, action, reference_action, decision is None, wall_us, *stages)
+        row += (*counts, None if decision is None else decision.cpu_us)
         with self._transaction():
             self._db.execute(_INSERT, row)
             if decision is not None and decision.rasters is not None:
                 self._db.execute("INSERT INTO spikes VALUES (?, ?)", (number, _events(decision).tobytes()))
+            if divergence is not None:
+                self._db.execute("INSERT INTO divergences VALUES (?, ?, ?, ?, ?, ?)", (number, *astuple(divergence)))
 
     def answered(self, reward: float, terminated: bool, truncated: bool) -> None:
         """What the environment answered to the last decision; written with the next transaction."""
@@ -204,7 +225,8 @@ class Trace:
             raise TraceError(
                 f"{path} has trace format {version}; this Spikeloop reads {FORMAT}: pip install -U spikeloop"
             )
-        if version != FORMAT or not {"meta", "episodes", "decisions", "spikes"} <= tables:
+        self._format = version
+        if version not in (1, FORMAT) or not {"meta", "episodes", "decisions", "spikes"} <= tables:
             raise TraceError(f"{path} is a SQLite file, but no trace.")
 
     @property
@@ -230,6 +252,9 @@ class Trace:
     def decisions(self, episode: int | None = None) -> Iterator[TracedDecision]:
         """The decisions in their order, of one episode or of all."""
         query = "SELECT d.*, s.events FROM decisions d LEFT JOIN spikes s ON s.decision = d.id"
+        if self._format > 1:
+            query = query.replace("s.events", "s.events, v.layer, v.neuron, v.step AS at_step, v.fired, v.expected")
+            query += " LEFT JOIN divergences v ON v.decision = d.id"
         where = "" if episode is None else f" WHERE episode = {int(episode)}"
         with self._connect() as db:
             db.row_factory = sqlite3.Row
@@ -314,4 +339,17 @@ def _traced(row: sqlite3.Row) -> TracedDecision:
         terminated=flag("terminated"),
         truncated=flag("truncated"),
         spike_events=None if row["events"] is None else np.frombuffer(row["events"], dtype="<u4").reshape(-1, 3),
+        **_since_2(row),
     )
+
+
+def _since_2(row: sqlite3.Row) -> dict[str, Any]:
+    if "layer" not in row.keys():  # noqa: SIM118  # a Row's `in` looks among the values
+        return {}
+    counts = [row[count] for count in _COUNTS]
+    places = [row[name] for name in ("layer", "neuron", "at_step", "fired", "expected")]
+    return {
+        "exchange": None if None in counts else Exchange(*counts),
+        "cpu_us": row["cpu_us"],
+        "divergence": None if None in places else Divergence(*places),
+    }

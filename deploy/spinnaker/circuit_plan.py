@@ -11,9 +11,10 @@ from ...hardware_profiles.profile import Machine, Profile
 from ...models.layers import Sparse
 from ...models.network import Network
 from ..deployment import Deployment, Population, Projection, Window
+from ..energy import SpinnakerUse
 from ..findings import Finding
 from .circuit import Circuit, circuit_of, ranges_of, unit
-from .wiring import INPUT, Group, Wire, Wiring, keys_of, wiring
+from .wiring import DECISION, GATES, INPUT, Group, Wire, Wiring, keys_of, wiring
 
 NEURON_PARAMETERS = {"tau_m": 1.0, "cm": 1.0, "v_reset": 0.0, "tau_refrac": 0.0, "v_thresh": 0.0, "v_rest": 0.0}
 
@@ -21,9 +22,11 @@ NEURON_PARAMETERS = {"tau_m": 1.0, "cm": 1.0, "v_reset": 0.0, "tau_refrac": 0.0,
 CYCLES_PER_MS = 200_000
 # Instructions, as counted on emulated cores: of a synapse, of a row that is fetched, of a neuron's update, of a tick.
 PER_SYNAPSE, PER_ROW, PER_NEURON, PER_TICK = 16, 600, 120, 2_500
-# Cores beside the circuits': the live gatherer. And those that a chip has for applications.
-GATHERERS, CORES_PER_CHIP = 1, 16
+# Cores beside the circuits': the live gatherer.
+GATHERERS = 1
 CHIPS = {3: 4, 5: 48}
+# Spikes of a neuron in a step, as distilled agents have; for the estimate of the energy.
+TYPICAL_RATE = 0.2
 
 
 def wiring_for(deployment: Deployment) -> Wiring:
@@ -65,6 +68,7 @@ def plan(network: Network, profile: Profile) -> Deployment:
         populations=(source, *neurons),
         projections=tuple(_projections(wired)),
         takes=_takes(wired, machine),
+        use=_use(wired, machine),
     )
 
 
@@ -94,6 +98,10 @@ def cores_of(group: Group) -> int:
     return -(-group.size // group.per_core)
 
 
+def _cores(wired: Wiring, machine: Machine) -> int:
+    return machine.circuits * (1 + sum(cores_of(group) for group in wired.groups)) + GATHERERS
+
+
 def busiest(wired: Wiring) -> tuple[str, int]:
     """The population with the busiest core, and an estimate of that core's instructions in its busiest tick.
 
@@ -117,7 +125,6 @@ def busiest(wired: Wiring) -> tuple[str, int]:
 
 def _takes(wired: Wiring, machine: Machine) -> dict[str, float | str]:
     circuit = wired.circuit
-    cores = machine.circuits * (1 + sum(cores_of(group) for group in wired.groups)) + GATHERERS
     name, instructions = busiest(wired)
     budget = CYCLES_PER_MS * machine.time_scale_factor
     ranges = ranges_of(circuit)
@@ -126,7 +133,7 @@ def _takes(wired: Wiring, machine: Machine) -> dict[str, float | str]:
     used.append(max(int(ranges.highest.max()), -int(ranges.lowest.min())) / half)
     return {
         "copies": machine.circuits,
-        "cores": cores,
+        "cores": _cores(wired, machine),
         "delay slots": max(int(wire.synapses["delay"].max()) for wire in wired.wires),
         "ring-buffer shifts": ", ".join(f"{group.name} {group.shift}" for group in wired.groups),
         "range used": ", ".join(f"layer {index} {share:.0%}" for index, share in enumerate(used)) + " at worst",
@@ -134,6 +141,23 @@ def _takes(wired: Wiring, machine: Machine) -> dict[str, float | str]:
         "busiest tick": f"{name}: about {instructions:,} instructions at worst, of {budget:,} cycles "
         f"({instructions / budget:.0%}); an estimate",
     }
+
+
+def _use(wired: Wiring, machine: Machine) -> SpinnakerUse:
+    """Of one decision, at half of the bits set and `TYPICAL_RATE` spikes of a neuron a step."""
+    circuit = wired.circuit
+    keys = keys_of(circuit)
+    rates = {INPUT: 0.5, **{group.name: TYPICAL_RATE * circuit.steps for group in wired.groups}}
+    rates |= {DECISION: 1 / len(circuit.pairs), GATES: 0.5}  # half of the comparators, and one winner
+    spikes = rates[INPUT] * keys.size + sum(rates[group.name] * group.size for group in wired.groups)
+    return SpinnakerUse(
+        chips=CHIPS[machine.version],
+        cores=_cores(wired, machine),
+        ms=wired.idle_tick * machine.time_scale_factor,
+        packets=round(spikes),
+        synaptic_events=round(sum(rates[wire.source] * len(wire.synapses) for wire in wired.wires)),
+        version=machine.version,
+    )
 
 
 def _population(circuit: Circuit, group: Group) -> Population:

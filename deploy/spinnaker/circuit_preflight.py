@@ -85,7 +85,7 @@ def _sizes(network: Network, profile: Profile) -> list[Finding]:
     if steps + 3 > MAX_DELAY:
         findings.append(
             _error(
-                f"Its window of {steps} steps is too long: synaptic delays hold the input, and are at most {MAX_DELAY}.",
+                f"Its window of {steps} steps is too long: delays hold the input, and are at most {MAX_DELAY}.",
                 "Train with fewer steps.",
                 steps,
                 MAX_DELAY - 3,

@@ -12,6 +12,7 @@ spike times (``iaf_psc_delta_ps``) unless told otherwise.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -192,7 +193,7 @@ class PyNNNestSession:
     @property
     def _now(self) -> int:
         """In ticks, by NEST's clock."""
-        return round(self._nest.biological_time / self._tick_ms)
+        return round(float(self._nest.biological_time) / self._tick_ms)
 
     def _schedule(self, spikes: NDArray[np.uint8] | None) -> None:
         """Program input spikes [steps, channels] of the window that is about to open, or none."""
@@ -272,10 +273,10 @@ def _quiet() -> Iterator[None]:
 
 def _import_pynn() -> Any:
     try:
-        import pyNN.nest
+        sim = importlib.import_module("pyNN.nest")
     except ImportError:
         raise MissingPackageError.needs("Running PyNN on NEST", "PyNN", "spinnaker") from None
-    return pyNN.nest
+    return sim
 
 
 def _created(sim: Any, population: Population) -> Any:

@@ -177,5 +177,5 @@ def _cores_of(board: Client, chip: tuple[int, int]) -> Iterator[Core]:
         if p == 0 or state in _UNOCCUPIED:  # 0 is the monitor
             continue
         block = board.read(chip, SYSRAM_BASE + VCPU + p * VCPU_SIZE, VCPU_SIZE)
-        name = block[_VCPU_NAME : _VCPU_NAME + 16].split(b"\0")[0].decode("ascii", "replace")
+        name = block[_VCPU_NAME : _VCPU_NAME + 16].split(b"\0")[0].decode("ascii", "ignore")
         yield Core(*chip, p, block[VCPU_STATE], block[VCPU_APP_ID], name, block[_VCPU_ERROR])

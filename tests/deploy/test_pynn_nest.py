@@ -96,7 +96,7 @@ def test_spikes_arrive_as_on_spinnaker():
     counts = (rng.integers(1, 3, (6, 20, 3)) * (rng.random((6, 20, 3)) < 0.3)).astype(np.uint8)
     stimuli = [Stimulus(np.zeros((1, 3)), counts[i : i + 1]) for i in range(6)]
     stimuli.append(Stimulus(np.zeros((1, 3))))
-    settings = {"tau_m": 1024.0}  # where both weigh a spike alike
+    settings = {"tau_m": 512.0}  # where both weigh a spike alike
     twin = NeuronTwinSession(plan(network, load_profile("spinnaker-ifcurdelta", settings)))
     with contextlib.closing(PyNNNestSession(plan(network, load_profile("pynn-nest", settings)))) as session:
         for stimulus in stimuli:

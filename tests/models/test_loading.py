@@ -13,20 +13,20 @@ def test_a_network_file_is_loaded_by_path_or_text(make_network, tmp_path):
 
 def test_the_bundled_agents_load_by_name_and_are_what_the_readme_says():
     agents = bundled()
-    assert set(agents) == {"cartpole", "mountaincar"}
+    assert set(agents) == {"cartpole", "cartpole-spinnaker", "mountaincar", "mountaincar-spinnaker"}
     for name in agents:
         network = load(name)
         assert network.name == name
         assert network.steps <= 20
-    assert (load("cartpole").n_inputs, load("cartpole").n_outputs) == (4, 2)
-    assert (load("mountaincar").n_inputs, load("mountaincar").n_outputs) == (2, 3)
+        sizes = (4, 2) if name.startswith("cartpole") else (2, 3)
+        assert (network.n_inputs, network.n_outputs) == sizes
 
 
 def test_an_unknown_name_lists_the_closest_ones(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'cartpol'\. Did you mean cartpole\?"):
+    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'cartpol'\. Did you mean cartpole or cartpole-spinnaker"):
         load("cartpol")
-    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'agent\.spk'\. Known: cartpole, mountaincar"):
+    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'agent\.spk'\. Known: cartpole, cartpole-spinnaker, mount"):
         load("agent.spk")
     with pytest.raises(KeyError):
         load("cartpol")
