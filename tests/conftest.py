@@ -15,6 +15,23 @@ settings.register_profile("spikeloop", deadline=None)
 settings.load_profile("spikeloop")
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("spikeloop")
+    group.addoption("--spinnaker", metavar="HOST", help="run the tests of SpiNNaker machines on this board as well")
+    group.addoption("--spinnaker-version", type=int, default=5, help="the version of that board: 3 or 5")
+
+
+@pytest.fixture(scope="module", params=["virtual", "board"])
+def spinnaker(request):
+    """A profile of a SpiNNaker machine, and the settings that lead to it: a virtual board, and then a real one."""
+    if request.param == "virtual":
+        return "spinnaker-virtual", {}
+    host = request.config.getoption("--spinnaker")
+    if host is None:
+        pytest.skip("no SpiNNaker board was named: pytest --spinnaker HOST [--spinnaker-version 3]")
+    return "spinnaker", {"machine_name": host, "version": request.config.getoption("--spinnaker-version")}
+
+
 def _data(name):
     if not (DATA / name).is_dir():
         pytest.skip(f"this data does not come with the repository; it is not at {DATA / name}")

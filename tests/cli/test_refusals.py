@@ -12,7 +12,7 @@ RUN = ("run", "small.spk", "--on", "reference", "--env", "CartPole-v1", "--episo
 CASES = {
     # networks
     "no such agent": ("inspect nothing.spk", "no file or bundled agent 'nothing.spk'. Known: cartpole"),
-    "misspelt agent": ("inspect cart-pole", "Did you mean cartpole?"),
+    "misspelt agent": ("inspect cart-pole", "Did you mean cartpole or cartpole-spinnaker?"),
     "truncated": ("inspect truncated.spk", "truncated.spk is damaged or truncated"),
     "newer": ("inspect newer.spk", "format version 3; this Spikeloop reads up to 2: pip install -U spikeloop"),
     "tampered": ("inspect tampered.spk", "its content hash is"),

@@ -24,9 +24,13 @@ def test_the_bundled_agents_load_by_name_and_are_what_the_readme_says():
 
 def test_an_unknown_name_lists_the_closest_ones(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'cartpol'\. Did you mean cartpole or cartpole-spinnaker"):
+    with pytest.raises(
+        UnknownNameError, match=r"no file or bundled agent 'cartpol'\. Did you mean cartpole or cartpole-spinnaker"
+    ):
         load("cartpol")
-    with pytest.raises(UnknownNameError, match=r"no file or bundled agent 'agent\.spk'\. Known: cartpole, cartpole-spinnaker, mount"):
+    with pytest.raises(
+        UnknownNameError, match=r"no file or bundled agent 'agent\.spk'\. Known: cartpole, cartpole-spinnaker, mount"
+    ):
         load("agent.spk")
     with pytest.raises(KeyError):
         load("cartpol")
