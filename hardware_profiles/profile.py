@@ -65,7 +65,7 @@ class Machine(_Part):
         default="lock-step", description="whether the board's time stands still between decisions"
     )
     time_scale_factor: int = Field(default=1, ge=1, le=1000, description="how many times slower than real time")
-    neurons_per_core: int = Field(default=8, ge=1, le=64, description="of the decision circuit's layers")
+    neurons_per_core: int = Field(default=16, ge=1, le=64, description="of the decision circuit's layers")
     circuits: int = Field(default=1, ge=1, le=64, description="copies of the network side by side, for a batch")
     gate_steps: int = Field(
         default=5, ge=1, le=15, description="free-running: time for an observation's spikes to come"

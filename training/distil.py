@@ -37,7 +37,7 @@ from .arguments import parse, run_as_script
 from .evaluation import Policy, largest, margins, run_episodes, summary
 from .storage import keep, usable
 from .teachers import Teacher, teacher_facts, teacher_from
-from .verification import can_verify, twin, verified
+from .verification import can_verify, target_of, twin, verified
 
 try:
     import torch
@@ -329,7 +329,7 @@ def provenance(settings: Settings, network: Network, teacher: Teacher, verify: b
         try:
             facts["verification"] = verified(network, profile, settings.env, settings.evaluation_seed)
         except SpikeloopError as error:  # the student is trained; whoever opens it next can verify it
-            facts["verification"] = {"target": profile.name, "failed": str(error)}
+            facts["verification"] = {"target": target_of(profile), "failed": str(error)}
     return facts
 
 

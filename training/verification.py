@@ -56,9 +56,14 @@ def can_verify(wanted: bool | None, network: Network, profile: Profile, report: 
     except SpikeloopError as error:
         if wanted:
             raise
-        report(f"the result will not be verified on {profile.name}: {error}")
+        report(f"the result will not be verified on {target_of(profile)}: {error}")
         return False
     return True
+
+
+def target_of(profile: Profile) -> str:
+    """What the target is called: as the profile, unless that leaves a choice of targets."""
+    return profile.target if profile.targets else profile.name
 
 
 def verified(network: Network, profile: Profile, env_id: str, first_seed: int) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def verified(network: Network, profile: Profile, env_id: str, first_seed: int) -
     expected = twin(network, profile).decide(states)
     agreed = int(np.count_nonzero(given.action == expected.action))
     return {
-        "target": profile.name,
+        "target": target_of(profile),
         "episodes": EPISODES,
         "first_seed": first_seed,
         **summary(ran.returns),

@@ -73,14 +73,27 @@ def plan(network: Network, profile: Profile) -> Deployment:
 
 
 def budget_findings(network: Network, profile: Profile) -> list[Finding]:
-    """Whether the busiest tick may take longer than a real board's tick lasts."""
+    """Whether the busiest tick may take longer than a real board's tick lasts, and gates longer than the decision."""
     machine = machine_of(profile)
     wired = _wiring(circuit_of(network, profile), machine)
     name, instructions = busiest(wired)
     budget = CYCLES_PER_MS * machine.time_scale_factor
+    findings = []
+    if wired.open_tick > wired.winner_tick + 2:  # when an observation can come at the earliest that follows an answer
+        findings.append(
+            Finding(
+                "warning",
+                f"gate_steps={machine.gate_steps} is long for a window of {network.steps} steps: the gates are still "
+                "shut when the next observation can come, so that it has to be sent twice.",
+                f"Use gate_steps={network.steps} or less.",
+                needed=wired.open_tick,
+                available=wired.winner_tick + 2,
+            )
+        )
     if instructions <= budget:
-        return []
+        return findings
     return [
+        *findings,
         Finding(
             "warning",
             f"A core of '{name}' may need {instructions:,} instructions in its busiest tick; {budget:,} cycles are "
@@ -89,7 +102,7 @@ def budget_findings(network: Network, profile: Profile) -> list[Finding]:
             f"of {math.ceil(instructions / CYCLES_PER_MS)}.",
             needed=instructions,
             available=budget,
-        )
+        ),
     ]
 
 

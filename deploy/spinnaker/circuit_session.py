@@ -64,8 +64,8 @@ class CircuitSession:
     def _build(self, *, layers: bool) -> None:
         self._sends_layers = layers
         lock_step = not gated(self._settings)
-        # The gatherer sends the winner's spike in the tick after it, and all must be over by the end.
-        chunk = self._wired.idle_tick if lock_step else 0
+        # The gatherer sends the winner's spike in the tick after it; what is flushed later is gone by the next step 0.
+        chunk = self._wired.winner_tick + 1 if lock_step else 0
         self._machine = Machine(self._deployment.profile)
         try:
             self._link = LiveLink(self._machine.address)

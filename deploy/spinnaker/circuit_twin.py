@@ -82,7 +82,7 @@ class CircuitTwinSession:
         if self._step < 0:
             self._refuse("read", "reset, inject and run first")
         outputs = self._v[:, self._edges[-2] :]
-        potentials = self._answers[outputs.argmax(axis=1)]
+        potentials = self._answers.take(outputs.argmax(axis=1), axis=0)
         if not (self._recording.spikes or self._recording.potentials):
             return Readout(potentials)
         layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
@@ -114,7 +114,7 @@ def codes_of(stimulus: Stimulus) -> NDArray[np.int64]:
         If they are spikes, or no whole numbers: not what the network's encoder makes.
     """
     codes = stimulus.currents.astype(np.int64)
-    if stimulus.spikes is not None or not np.array_equal(codes, stimulus.currents):
+    if stimulus.spikes is not None or np.count_nonzero(codes != stimulus.currents):
         raise SessionStateError(
             "A decision circuit takes what its network's quantising encoder makes: whole numbers, and no spikes."
         )

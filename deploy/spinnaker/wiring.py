@@ -4,7 +4,7 @@ Time r counts ticks from the one before an observation enters: its spikes, sent 
 layers share one clock: a layer's step t is the tick ``r = lead + 2 + t``, where `lead` is 0 in lock-step and the gates'
 latency where an observation comes at any moment. With T steps:
 
-    r = 2 .. 1 + lead   gates only: keys are waited for; the gates fire in the last of these ticks
+    r = 2 .. 1 + lead   gates only: the door in the first of these ticks, in the last all gates whose keys have come
     r = lead + 2 + t    bias and input of step t; comparators start with 0.5 in step 0 and get another in step T - 1
     r = lead + T + 2    the winner's spike; comparators are flushed
     r = lead + T + 3    the winners are flushed; the live gatherer sends the winner's spike to the host
@@ -25,6 +25,10 @@ from .circuit import RING_MAX, TAGS, Circuit, Ints
 
 INPUT, GATES, DECISION = "input", "gates", "decision"
 GATE_SHIFT = 4
+# A gate's threshold, and what a key gives it: little, so that many copies of a key do no more than one.
+GATE_ONE, GATE_KEY = 1 << (15 - GATE_SHIFT), 1 << (9 - GATE_SHIFT)
+# Ticks by which a key may come before `go`: the cores of the gates need not begin their ticks together.
+GATE_EARLY = 1
 # A synaptic row holds at most 256 synapses; what has more is spread over several projections.
 ROW_MAX = 255
 MAX_DELAY = 144  # in steps, without delay extensions
@@ -110,9 +114,13 @@ class Keys:
         return np.arange(self.n_inputs * self.bits, dtype=np.int64)
 
     def of(self, codes: Ints, tag: int) -> Ints:
-        """The keys for inputs [n_inputs] as whole numbers in two's complement."""
+        """The keys for inputs [n_inputs] as whole numbers in two's complement, in the order to send them in.
+
+        `go` is first, because gates wait from then on; the tag is before the bits, because then bits that are taken for
+        another observation's never come without a tag that is not.
+        """
         set_ = (codes[:, None] >> np.arange(self.bits)) & 1
-        return np.concatenate([self._bits[set_.ravel() == 1], [self.go, self.tag(tag)]])
+        return np.concatenate([[self.go, self.tag(tag)], self._bits[set_.ravel() == 1]])
 
 
 def keys_of(circuit: Circuit) -> Keys:
@@ -142,8 +150,13 @@ class Wiring:
 
     @property
     def idle_tick(self) -> int:
-        """From which r on nothing is left of an observation."""
-        return self.winner_tick + 2
+        """After which r nothing is left of an observation."""
+        return max(self.winner_tick + 2, self.open_tick + 1)
+
+    @property
+    def open_tick(self) -> int:
+        """From which tick on, after that in which `go` came, another observation is let in; 0: from any on."""
+        return shut_for(self.lead - 1, self.circuit.steps) + 1 if self.lead else 0
 
     @property
     def first_winner(self) -> int:
@@ -185,9 +198,8 @@ def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int = 0) -> W
     groups.append(Group(DECISION, decision, circuit.shifts[-1], 2 * neurons_per_core))
     found = _Synapses()
     if gate_steps:
-        groups.insert(0, Group(GATES, keys.size, GATE_SHIFT, 2 * neurons_per_core))
-        # The next observation may come when its step 0 finds nothing left of this one.
-        _wire_gates(found, keys, gate_steps, max(1, circuit.steps + 2 - gate_steps))
+        groups.insert(0, Group(GATES, keys.size + 1, GATE_SHIFT, 2 * neurons_per_core))
+        _wire_gates(found, keys, gate_steps, circuit.steps)
     _wire_first_layer(found, circuit, keys, source)
     for index in range(len(sizes)):
         name = layer_name(index)
@@ -196,6 +208,8 @@ def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int = 0) -> W
         # More than it can hold; once more in case an observation came twice.
         flush = np.full((1, sizes[index]), -RING_MAX)
         found.add(source, name, [keys.go], flush, [1 + active, 2 + active])
+        if gate_steps:
+            found.add(GATES, name, [keys.size], flush, [gate_steps])
         if index:
             found.add(layer_name(index - 1), name, range(sizes[index - 1]), circuit.weights[index], [1])
     _wire_decision(found, circuit, keys, source, decision)
@@ -207,19 +221,28 @@ def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int = 0) -> W
     return Wiring(circuit, tuple(groups), found.wires(), gate_steps + 1 if gate_steps else 0)
 
 
-def _wire_gates(found: _Synapses, keys: Keys, gate_steps: int, lockout: int) -> None:
-    """A gate fires when its key has come and `go` says that the wait is over.
+def shut_for(gate_steps: int, steps: int) -> int:
+    """Ticks for which the door stays shut once it has let an observation in."""
+    return 2 + max(steps, 2 * (gate_steps + GATE_EARLY))
 
-    When they have let `go` pass they stay shut for a while. `go` itself has to come with the others: an
-    observation that comes while the gates are shut is ignored as a whole.
+
+def _wire_gates(found: _Synapses, keys: Keys, gate_steps: int, steps: int) -> None:
+    """One gate for each key, which lets it pass when the wait is over, and before them a door, which lets one `go` in.
+
+    What a key gives to its gate is taken away again after the wait, so that nothing stays of an observation whose `go`
+    found the door shut. The door opens when step 0 of the next observation finds nothing left of this one, and no key
+    is left to be taken away that was not there any more. It also flushes the layers beforehand: packets may get lost.
     """
-    half = 1 << (14 - GATE_SHIFT)
-    every = np.full((1, keys.size), 1, dtype=np.int64)
-    for key in range(keys.size):
-        found.add(INPUT, GATES, [key], _only(keys.size, key, half), [1])
-    found.add(INPUT, GATES, [keys.go], half * every, [1 + gate_steps])
-    found.add(INPUT, GATES, [keys.go], -RING_MAX * every, [2 + gate_steps])  # what did not fire
-    found.add(GATES, GATES, [keys.go], -RING_MAX * every, range(1, lockout + 1))
+    door, size = keys.size, keys.size + 1
+    for key in (key for key in range(keys.test) if key != keys.go):
+        found.add(INPUT, GATES, [key], _only(size, key, GATE_KEY), [1])
+        found.add(INPUT, GATES, [key], _only(size, key, -GATE_KEY), [2 + gate_steps + GATE_EARLY])
+    found.add(INPUT, GATES, [keys.go], _only(size, door, GATE_ONE), [1])
+    found.add(GATES, GATES, [door], _only(size, door, -RING_MAX), range(1, 1 + shut_for(gate_steps, steps)))
+    wait = np.full((1, size), GATE_ONE - GATE_KEY)
+    wait[0, keys.go], wait[0, keys.test :] = GATE_ONE, 0
+    found.add(GATES, GATES, [door], wait, [gate_steps])
+    found.add(GATES, GATES, [door], np.where(wait, -RING_MAX, 0), [1 + gate_steps])  # what did not fire
 
 
 def _wire_first_layer(found: _Synapses, circuit: Circuit, keys: Keys, source: str) -> None:
@@ -257,6 +280,7 @@ def _wire_decision(found: _Synapses, circuit: Circuit, keys: Keys, source: str, 
     for tag in range(TAGS):
         primes = np.zeros((1, size), dtype=np.int64)
         needed = np.arange(n_actions - 1, -1, -1)
+        primes[0, winners] = -RING_MAX  # two tags: two observations are mixed up, and none is answered
         primes[0, winners][tag::TAGS] = one - vote * needed
         found.add(source, DECISION, [keys.tag(tag)], primes, [1 + steps])
     ends = comparators(np.full((1, n_pairs), -RING_MAX))

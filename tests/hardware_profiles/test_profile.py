@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import spikeloop
-from spikeloop.deploy.backend import backends
+from spikeloop.deploy.backend import OURS, backends
+from spikeloop.deploy.twin import training_facts
 from spikeloop.errors import ProfileError, SpikeloopError, UnknownNameError
 from spikeloop.hardware_profiles import Profile, load_profile, parse_settings, profiles
 
@@ -34,7 +35,8 @@ def test_the_bundled_profiles_are_known():
 def test_a_bundled_profile_loads_and_keeps_its_own_rules(name):
     profile = load_profile(name)
     assert profile.name == name
-    assert profile.target in backends()
+    assert profile.target in OURS | backends()
+    assert not profile.targets or set(profile.targets) <= set(OURS)
     assert profile.summary
     assert profile.source
     assert load_profile(profile) is profile
@@ -146,6 +148,97 @@ def test_assignments_of_a_command_line():
             parse_settings([word])
 
 
+# --- contracts: one set of decisions, several targets ------------------------------------------------------------
+
+LIVE = ("spinnaker-live", "spinnaker", "spinnaker-virtual", "spinnaker-twin")
+
+
+def test_profiles_of_one_contract_differ_in_target_and_machine_alone():
+    contract, *others = map(load_profile, LIVE)
+    for profile in others:
+        assert profile.contract == contract.name
+        assert profile.target == profile.name
+        assert profile.circuit == contract.circuit
+        assert profile.departures == contract.departures
+        assert training_facts(profile) == training_facts(contract)
+    assert {load_profile("spinnaker").machine.version, contract.machine.version} == {3, 5}
+
+
+@pytest.mark.parametrize("target", ["spinnaker", "spinnaker-virtual", "spinnaker-twin"])
+def test_the_target_of_a_contract_can_be_set(target):
+    profile = load_profile("spinnaker-live", {"target": target})
+    assert profile.target == profile.settings()["target"] == target
+    assert training_facts(profile) == training_facts(load_profile("spinnaker-live"))
+
+
+def test_a_target_outside_of_the_contract_is_refused():
+    with pytest.raises(ProfileError, match="target is 'nest'; it must be one of spinnaker, spinnaker-virtual, spinn"):
+        load_profile("spinnaker-live", {"target": "nest"})
+    with pytest.raises(UnknownNameError, match="no setting 'target'"):
+        load_profile("nest-exact", {"target": "reference"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_bits": "1"}, "circuit.input_bits: Input should be greater than or equal to 2, not 1"),
+        ({"input_bits": "13"}, "less than or equal to 12"),
+        ({"hidden_shift": "9"}, "circuit.hidden_shift: .*less than or equal to 8"),
+        ({"output_shift": "0.5"}, "circuit.output_shift: .*valid integer"),
+        ({"timing": "fast"}, "machine.timing: Input should be 'lock-step' or 'free-running', not 'fast'"),
+        ({"version": "4"}, "machine.version: Input should be 3 or 5, not 4"),
+        ({"gate_steps": "16"}, "machine.gate_steps: .*less than or equal to 15"),
+        ({"gate_steps": "0"}, "greater than or equal to 1"),
+        ({"neurons_per_core": "65"}, "less than or equal to 64"),
+        ({"circuits": "0"}, "greater than or equal to 1"),
+        ({"resends": "-1"}, "greater than or equal to 0"),
+        ({"udp_loss": "1"}, "machine.udp_loss: .*less than 1"),
+        ({"machine_name": "3"}, "machine.machine_name: Input should be a valid string, not 3"),
+    ],
+)
+def test_settings_of_machine_and_circuit_have_bounds(settings, message):
+    with pytest.raises(ProfileError, match=message):
+        load_profile("spinnaker-live", settings)
+
+
+def test_a_machine_does_not_bear_on_a_decision_and_a_circuit_does():
+    facts = training_facts(load_profile("spinnaker-live"))
+    machine = {"timing": "free-running", "neurons_per_core": 4, "circuits": 3, "max_neurons": 12}
+    assert training_facts(load_profile("spinnaker-live", machine)) == facts
+    for circuit in ({"input_bits": 7}, {"hidden_shift": 3}, {"output_shift": 1}):
+        assert training_facts(load_profile("spinnaker-live", circuit))["hash"] != facts["hash"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("spinnaker-live", '"decision_circuit"', '"reference"', r"mapping 'decision_circuit', and no other, needs .*circ"),
+        ("nest-exact", '"exact"', '"decision_circuit"', r"mapping 'decision_circuit', and no other, needs the table"),
+        ("spinnaker-live", "exact = false", "exact = true", "mapping 'decision_circuit' is never exact"),
+    ],
+)
+def test_a_circuits_table_goes_with_its_mapping(tmp_path, name, old, new, message):
+    text = Path(profiles()[name]).read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ProfileError, match=message):
+        load_profile(path)
+
+
+def test_a_users_file_can_extend_a_contract(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'schema_version = 1\nname = "mine"\ncontract = "spinnaker-live"\ntarget = "spinnaker"\n'
+        '[machine]\nmachine_name = "10.11.194.1"\n',
+        encoding="utf-8",
+    )
+    profile, contract = load_profile(path), load_profile("spinnaker-live")
+    assert (profile.name, profile.target, profile.machine.machine_name) == ("mine", "spinnaker", "10.11.194.1")
+    assert (profile.machine.version, profile.circuit) == (contract.machine.version, contract.circuit)
+    assert training_facts(profile) == training_facts(contract)
+
+
 # --- files of users ----------------------------------------------------------------------------------------------
 
 
@@ -167,13 +260,13 @@ def test_a_users_profile_is_used_by_path(make_network, tmp_path):
         ("[time]", "[time", "is no valid TOML"),
         ('target = "nest"', 'target = "nest', "is no valid TOML"),
         ('target = "nest"', "target = 5", "target: Input should be a valid string, not 5"),
-        ('target = "nest"', 'tarqet = "nest"', r"There is no key 'tarqet'\. Did you mean target\?"),
+        ('target = "nest"', 'tarqet = "nest"', r"There is no key 'tarqet'\. Did you mean target or targets\?"),
         ("step_ms = 1.0", "stepms = 1.0", r"There is no key 'stepms'\. Did you mean step_ms\?"),
         ("[time]", "[tme]", r"There is no key 'tme'\. Did you mean time"),
         ("[neuron]\n", "[neuron]\nthreshold = 1\n", "There is no key 'threshold'"),
         ("[time]", "[limits]\nneurons = 1\n[time]", r"There is no key 'neurons'\. Did you mean max_neurons"),
         ('"point_neuron"', '"exact"', "mapping 'exact' chooses time and neurons itself: leave out"),
-        ('"point_neuron"', '"magic"', "mapping: Input should be 'reference', 'exact' or 'point_neuron', not 'magic'"),
+        ('"point_neuron"', '"magic"', "mapping: Input should be 'reference', 'exact', 'point_neuron', 'pynn' or 'decision_circuit', not 'magic'"),
         ("resolution_ms = 0.1", "resolution_ms = 0.3", "step_ms=1.0 is no multiple of resolution_ms=0.3"),
         ("resolution_ms = 0.1", 'resolution_ms = "0.1"', "time.resolution_ms: Input should be a valid number"),
         ("exact = false", "exact = true", "never exact"),

@@ -124,3 +124,64 @@ def test_an_encoder_that_cannot_be_is_refused(options, message):
 
 def test_only_poisson_is_random():
     assert [kind for kind in ("current", "poisson", "equidistant") if Encoder(kind).random] == ["poisson"]
+
+
+# --- quantised ---------------------------------------------------------------------------------------------------
+
+
+@given(
+    bits=st.integers(2, 16),
+    values=st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3)), min_size=1, max_size=6),
+    n=st.integers(1, 4),
+)
+def test_quantised_channels_are_rounded_and_clipped_whole_numbers(bits, values, n):
+    encoder = Encoder(bits=bits, resolution=tuple(resolution for _, resolution in values))
+    observations = np.array([[value for value, _ in values]] * n)
+    before = observations.copy()
+    channels = encoder.channels(observations)
+    np.testing.assert_array_equal(observations, before)
+    least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    expected = [min(max(round(value / resolution), least), most) for value, resolution in values]
+    assert channels.dtype == np.float64
+    np.testing.assert_array_equal(channels, [expected] * n)
+    assert encoder.n_inputs(len(values)) == len(values)
+
+
+def test_quantised_channels_by_hand():
+    encoder = Encoder(bits=3, resolution=(0.5, 2.0))
+    stimulus = encode(encoder, [0.74, 3.0], [-9.0, -1.1], [1.25, 100.0])
+    np.testing.assert_array_equal(stimulus.currents, [[1, 2], [-4, -1], [2, 3]])  # ties go to the even number
+    assert stimulus.spikes is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 6}, "need both bits and resolution"),
+        ({"resolution": (1.0,)}, "need both bits and resolution"),
+        ({"bits": 1, "resolution": (1.0,)}, "bits is 1; it must be a whole number from 2 to 16"),
+        ({"bits": 17, "resolution": (1.0,)}, "bits is 17"),
+        ({"bits": 2.5, "resolution": (1.0,)}, "bits is 2.5"),
+        ({"bits": 6, "resolution": (1.0, 0.0)}, "resolution of 0.0 was given; it must be above 0"),
+        ({"bits": 6, "resolution": (float("inf"),)}, "must be above 0"),
+        ({"bits": 6, "resolution": ("fine",)}, "resolution is 'fine'; it must be a number"),
+        ({"bits": 6, "resolution": (1.0,), "kind": "poisson"}, "they need kind 'current'"),
+        ({"bits": 6, "resolution": (1.0,), "two_neurons": True}, "no two_neurons"),
+        ({"bits": 6, "resolution": (1.0,), "constant_one": True}, "no constant_one"),
+    ],
+)
+def test_a_quantisation_that_cannot_be_is_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Encoder(**options)
+
+
+def test_a_resolution_for_each_value():
+    with pytest.raises(InvalidInputError, match="has 3 inputs; the encoder has resolutions for 2"):
+        Encoder(bits=6, resolution=(1.0, 2.0)).n_inputs(3)
+
+
+def test_quantisation_is_among_the_facts_only_where_there_is_one():
+    assert {"bits", "resolution"} & Encoder().facts.keys() == set()
+    facts = Encoder(bits=np.int64(6), resolution=[1, 2]).facts
+    assert (facts["bits"], facts["resolution"]) == (6, (1.0, 2.0))
+    assert hash(Encoder(bits=np.int64(6), resolution=[1, 2])) == hash(Encoder(bits=6, resolution=(1.0, 2.0)))

@@ -96,8 +96,12 @@ class Board:
         self._rows = np.searchsorted(self._synapses[:, 0], np.arange(self._n + 1))
         self._slots = int(self._synapses[:, 4].max()) + 2
 
-    def run(self, injected):
-        """Run for as many ticks as `injected` [samples, ticks, keys] has; its numbers say how often a key is sent."""
+    def run(self, injected, lose=None, one=ONE, floor=0):
+        """Run for as many ticks as `injected` [samples, ticks, keys] has; its numbers say how often a key is sent.
+
+        `lose(tick, shape)` says which neurons' spikes get lost; `one` and `floor` are the neuron's, in s16.15.
+        """
+        floor = floor * ONE
         samples, ticks, _ = injected.shape
         v = np.zeros((samples, self._n), dtype=np.int64)
         rings = np.zeros((samples, self._slots, 2, self._n), dtype=np.int64)
@@ -106,12 +110,13 @@ class Board:
         for tick in range(ticks):
             ring = rings[:, tick % self._slots]
             excitation, inhibition = (np.minimum(ring[:, i], RING_MAX) << self._shift for i in (0, 1))
-            v = np.maximum(v + excitation - inhibition, 0)
-            fired = v >= ONE
+            v = np.maximum(v + excitation - inhibition, floor)
+            fired = v >= one
             v[fired] = 0
             ring[:] = 0
             raster[:, tick] = fired
-            self._deliver(rings, fired.astype(np.int64), tick)
+            sent = fired if lose is None else fired & ~lose(tick, fired.shape)
+            self._deliver(rings, sent.astype(np.int64), tick)
             self._deliver(rings, injected[:, tick], tick + 1)
             idle[:, tick] = ~(v.any(axis=1) | rings.any(axis=(1, 2, 3)))
         return Ran({name: raster[:, :, of] for name, of in self._of.items()}, idle)

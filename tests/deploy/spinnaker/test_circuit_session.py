@@ -140,7 +140,7 @@ def test_one_wrong_synapse_is_found_and_named(make_circuit, monkeypatch):
     def tampered(self, sim, wire):
         if (wire.source, wire.receptor) == ("layer 0", "excitatory"):
             synapses = wire.synapses.copy()
-            synapses["weight"][2] += 1
+            synapses["weight"][1] += 1
             wire = dataclasses.replace(wire, synapses=synapses)
         return load(self, sim, wire)
 
