@@ -53,7 +53,7 @@ class InputKind(IntEnum):
 class ErrorCode(IntEnum):
     """Why a host refuses; frozen in its numbers, open at its end."""
 
-    VERSION = 2
+    VERSION = 1
     MALFORMED = 2
     ORDER = 3
     BUSY = 4

@@ -89,6 +89,8 @@ def inspect(
     neuron, encoder = network.neuron, network.encoder
     reset = "to zero" if neuron.reset == "zero" else f"subtracts {neuron.subtracted:g}"
     extras = [name for name in ("two_neurons", "constant_one") if getattr(encoder, name)]
+    if encoder.bits is not None and encoder.resolution is not None:
+        extras += [f"{encoder.bits} bits in steps of {', '.join(f'{step:.3g}' for step in encoder.resolution)}"]
     facts(
         network.name,
         [
@@ -235,7 +237,7 @@ def _network_facts(network: Network) -> dict[str, Any]:
         "delays": [layer.delay for layer in network.layers],
         "steps": network.steps,
         "neuron": {field: getattr(neuron, field) for field in neuron.__slots__},
-        "encoder": {field: getattr(encoder, field) for field in encoder.__slots__},
+        "encoder": encoder.facts,
         "decoder": network.decoder.kind,
         "provenance": dict(network.provenance),
     }

@@ -1,4 +1,4 @@
-"""Commands that run a network: run, serve, drive, check."""
+"""Commands that run a network: run, serve, drive."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from ..bridges.host import Host
 from ..bridges.host_process import HostProcess
 from ..deploy.deployment import Deployment
 from ..deploy.mapping import plan as plan_deployment
-from ..deploy.twin import trained_for
 from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
-from ..runtime.fidelity import check as check_fidelity
-from ..runtime.fidelity import compared_with, launch_expected, load_observations
+from ..runtime.fidelity import compared_with, launch_expected
 from ..runtime.loop import EpisodeResult, run_episodes
 from ..runtime.pacing import MissPolicy, Pace
 from ..runtime.trace import TraceWriter
@@ -43,7 +41,7 @@ from .options import (
     TimeoutOption,
     TraceOption,
 )
-from .output import emit, facts, line, progress, say
+from .output import emit, line, progress, say
 from .summary import print_summary, summarised, versions
 
 MAX_PACE = 1e6
@@ -54,7 +52,6 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
     app.command("serve")(serve)
     app.command("drive")(drive)
-    app.command("check")(check)
 
 
 def run(
@@ -86,7 +83,7 @@ def run(
     network = load(agent)
     settings = parse_settings(set_ or [])
     profile = load_profile(on, settings)
-    deployment = _planned(network, profile)
+    deployment = planned(network, profile)
     _check_pace(pace)
     _check_spikes(spikes, trace)
     miss = _miss_policy(on_miss, network.n_outputs)
@@ -154,7 +151,7 @@ def serve(
     network = load(agent)
     profile = load_profile(on, parse_settings(set_ or []))
     _check_pace(pace)
-    _planned(network, profile)
+    planned(network, profile)
     with (
         launch(network, profile, seed=seed) as deployed,
         Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=say) as host,
@@ -224,66 +221,6 @@ def drive(
             pace=Pace(window_s, slack_ms / 1e3, miss) if remote.paced else None,
             json=json,
         )
-
-
-def check(
-    agent: AgentArgument,
-    on: ProfileOption,
-    observations: Annotated[
-        Path, typer.Option("--observations", metavar="FILE", help=".npy, or .npz with the array 'observations'.")
-    ],
-    seed: SeedOption = 0,
-    require: Annotated[
-        float | None,
-        typer.Option("--require", min=0.0, max=100.0, help="Exit with 1 if the agreement (in %) is below."),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="WHAT",
-            help="'reference': the network's own dynamics; 'twin': the profile's, in software. Default: the twin, for "
-            "an agent trained for this profile, else the reference.",
-        ),
-    ] = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Compare a deployed agent with what it was trained as, on given observations: action agreement and |dV|."""
-    network = load(agent)
-    profile = load_profile(on, parse_settings(set_ or []))
-    _planned(network, profile)
-    states = load_observations(observations)
-    with progress(f"{network.name} on {profile.name}", len(states), unit="observations") as update:
-        report = check_fidelity(
-            network,
-            profile,
-            states,
-            seed=seed,
-            against=against,  # type: ignore[arg-type]  # checked there
-            on_progress=update,
-        )
-    if json:
-        emit(report.as_dict())
-    else:
-        low, high = report.interval
-        facts(
-            f"{report.network} on {report.profile}, {report.observations} observations",
-            [
-                ("compared with", _shadow(report.against, network, profile)),
-                (
-                    "action agreement",
-                    f"{100 * report.agreement:.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  (95 % Wilson)",
-                ),
-                ("|dV| of the output", f"at most {report.max_abs_dv:.3g}, median {report.median_abs_dv:.3g}"),
-                ("spike trains", f"{report.differing_trains} of {report.trains} differ"),
-                ("first disagreement", "none" if report.first_disagreement is None else report.first_disagreement),
-                ("ms per decision", f"{report.ms_per_decision:.3f} (spikes recorded)"),
-            ],
-        )
-    if require is not None and 100 * report.agreement < require:
-        say(f"agreement is {100 * report.agreement:.2f} %, required are {require:g} %")
-        raise typer.Exit(1)
 
 
 def _run_and_report(
@@ -366,20 +303,13 @@ def _miss_policy(text: str, n_actions: int) -> MissPolicy:
     return policy
 
 
-def _planned(network: Network, profile: Profile) -> Deployment:
+def planned(network: Network, profile: Profile) -> Deployment:
     """The plan; what is to be known of it goes to stderr."""
     deployment = plan_deployment(network, profile)
     for finding in deployment.findings:
         if finding.severity == "warning":
             say(f"warning: {finding}")
     return deployment
-
-
-def _shadow(against: str, network: Network, profile: Profile) -> str:
-    """What decisions are compared with, in words."""
-    if against == "reference":
-        return "the reference"
-    return f"the twin of {profile.name}" + (", which it was trained under" if trained_for(network, profile) else "")
 
 
 def _network_meta(network: Network) -> dict[str, Any]:

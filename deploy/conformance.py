@@ -98,8 +98,26 @@ def example(
     return Network(tuple(layers), steps, neuron or Neuron(), encoder, decoder or Decoder(), name=f"example {seed}")
 
 
-def _observations(seed: int, n: int = 8) -> Stimulus:
-    return Stimulus(np.random.default_rng(seed).normal(0.0, 1.0, (n, 3)))
+def _example_for(profile: Profile, seed: int) -> Network:
+    """`example`, or under a profile of decision circuits the like of it that they take: quantised, on their grid."""
+    network = example(seed)
+    if profile.circuit is None:
+        return network
+    last = len(network.layers) - 1
+    layers = []
+    for index, layer in enumerate(network.layers):
+        grid = 2.0 ** ((profile.circuit.output_shift if index == last else profile.circuit.hidden_shift) - 15)
+        # Inputs are whole numbers that stand for tenths; outputs must not add up to half a threshold in a window.
+        scale = 0.1 if index == 0 else 0.4 / (network.steps * np.abs(layer.weights).sum()) if index == last else 1.0
+        bias = layer.bias * (scale if index == last else 1.0)
+        layers.append(Dense(np.rint(layer.weights * scale / grid) * grid, np.rint(bias / grid) * grid))
+    encoder = Encoder(bits=profile.circuit.input_bits, resolution=(0.1,) * network.n_channels)
+    return Network(tuple(layers), network.steps, Neuron(reset="zero", compare=">="), encoder, name=network.name)
+
+
+def _observations(seed: int, n: int = 8, network: Network | None = None) -> Stimulus:
+    values = np.random.default_rng(seed).normal(0.0, 1.0, (n, 3))
+    return Stimulus(values) if network is None else network.encoder.encode(values, network.steps)
 
 
 def _window(session: Session, stimulus: Stimulus, steps: int, recording: Recording = Recording()) -> Readout:  # noqa: B008
@@ -183,8 +201,8 @@ def _injected_spikes(backend: Backend, profile: Profile) -> None:
 
 
 def _windows_are_independent(backend: Backend, profile: Profile) -> None:
-    network = example(3)
-    loud, quiet = Stimulus(np.full((1, 3), 40.0)), _observations(3, 1)
+    network = _example_for(profile, 3)
+    loud, quiet = network.encoder.encode(np.full((1, 3), 40.0), network.steps), _observations(3, 1, network)
     with _Opened(backend, profile, network) as session:
         first = _window(session, quiet, network.steps, Recording(spikes=True))
         _window(session, loud, network.steps)
@@ -206,20 +224,20 @@ def _windows_are_independent(backend: Backend, profile: Profile) -> None:
 
 
 def _recording_changes_nothing(backend: Backend, profile: Profile) -> None:
-    network = example(4)
+    network = _example_for(profile, 4)
     results = []
     for recording in (Recording(), Recording(spikes=True)):
         with _Opened(backend, profile, network) as session:
-            results.append(_window(session, _observations(4, 1), network.steps, recording).potentials)
+            results.append(_window(session, _observations(4, 1, network), network.steps, recording).potentials)
     _close(results[0], results[1], "potentials with and without recording")
 
 
 def _same_seed_same_result(backend: Backend, profile: Profile) -> None:
-    network = example(5)
+    network = _example_for(profile, 5)
     results = []
     for _ in range(2):
         with _Opened(backend, profile, network, seed=7) as session:
-            samples = [_observations(5).sample(i) for i in range(4)]
+            samples = [_observations(5, network=network).sample(i) for i in range(4)]
             results.append([_window(session, sample, network.steps).potentials for sample in samples])
     assert np.array_equal(results[0], results[1]), "the same seed gave other potentials after opening again"
 
@@ -254,26 +272,28 @@ def _traces_as_reference(backend: Backend, profile: Profile) -> None:
 
 
 def _order_is_enforced(backend: Backend, profile: Profile) -> None:
-    network = example(8)
+    network = _example_for(profile, 8)
+    stimulus = _observations(8, 1, network)
     with _Opened(backend, profile, network) as session:
         _refused(lambda: session.run(1), "run before inject")
         _refused(session.read, "read before inject")
         session.reset()
         _refused(lambda: session.run(1), "run after reset, before inject")
-        session.inject(_observations(8, 1))
-        _refused(lambda: session.inject(_observations(8, 1)), "inject twice")
+        session.inject(stimulus)
+        _refused(lambda: session.inject(stimulus), "inject twice")
         session.run(network.steps)
         session.read()
-    for verb in (session.reset, session.read, lambda: session.run(1), lambda: session.inject(_observations(8, 1))):
+    for verb in (session.reset, session.read, lambda: session.run(1), lambda: session.inject(stimulus)):
         _refused(verb, "a session that is closed")
     session.close()  # twice does nothing
 
 
 def _opens_again(backend: Backend, profile: Profile) -> None:
+    network = _example_for(profile, 9)
     results = []
     for _ in range(3):
-        with _Opened(backend, profile, example(9)) as session:
-            results.append(_window(session, _observations(9, 1), 20).potentials)
+        with _Opened(backend, profile, network) as session:
+            results.append(_window(session, _observations(9, 1, network), network.steps).potentials)
     assert np.array_equal(results[0], results[1]), "a second session gave other potentials"
     assert np.array_equal(results[0], results[2]), "a third session gave other potentials"
 

@@ -21,6 +21,7 @@ from ..models.loading import load
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus, finite
 from .agent import Agent, launch
+from .decision import Divergence, first_divergence
 
 # What a target can be compared with.
 Against = Literal["reference", "twin"]
@@ -44,6 +45,8 @@ class FidelityReport:
         Spike trains (one per neuron and observation) that are not identical, of `trains`.
     first_disagreement : int or None
         The first observation with another action.
+    first_divergence : (int, Divergence) or None
+        The first observation with another spike, and where in its window that was.
     ms_per_decision : float
         Median, on the target, spikes recorded.
     """
@@ -61,6 +64,7 @@ class FidelityReport:
     trains: int
     differing_trains: int
     first_disagreement: int | None
+    first_divergence: tuple[int, Divergence] | None
     ms_per_decision: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def check(
         expected = agent.decide(states, spikes=True)
     actions, outputs, milliseconds = [], [], []
     differing = trains = 0
+    first: tuple[int, Divergence] | None = None
     with launch(network, profile, seed=seed) as agent:
         name = agent.profile
         for index, state in enumerate(states):
@@ -120,6 +125,9 @@ def check(
             for theirs, ours in zip(decision.rasters, expected.rasters, strict=True):
                 differing += int((theirs != ours[index]).any(axis=0).sum())
                 trains += theirs.shape[1]
+            if first is None:
+                place = first_divergence(decision.rasters, tuple(ours[index] for ours in expected.rasters))
+                first = None if place is None else (index, place)
             if on_progress is not None:
                 on_progress(index + 1)
     same = np.array(actions) == expected.action
@@ -139,6 +147,7 @@ def check(
         trains=trains,
         differing_trains=differing,
         first_disagreement=None if same.all() else int(np.argmin(same)),
+        first_divergence=first,
         ms_per_decision=float(np.median(milliseconds)),
     )
 

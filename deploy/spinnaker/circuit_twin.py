@@ -130,7 +130,11 @@ def pack(circuit: Circuit) -> NDArray[np.int64]:
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba has no types
+def _jit(function: Any) -> Any:
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+
+
+@_jit
 def advance(packed: Any, first: int, last: int, codes: Any, v: Any, fired: Any, raster: Any, traces: Any) -> None:
     """Advance every sample from step `first` to step `last` (exclusive), in place.
 

@@ -11,6 +11,8 @@ fires in one tick.
 ``IFTruncDelta`` ignores v_thresh: its threshold is the time step, 1 at 1 ms. So weights and biases are divided by the
 threshold wanted. It never falls below v_reset, so where the output layer is read by its potential that layer is
 IF_curr_delta all the same.
+
+The profile can slow the network down and put several copies of each hidden neuron on the target; see `neuron_scaling`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,14 @@ from typing import Any
 import numpy as np
 
 from ...hardware_profiles.profile import NeuronModel, Profile, TimeGrid
-from ...models.layers import Connections
 from ...models.network import Network
 from ...models.stimulus import FloatArray
 from ..deployment import Deployment, Population, Projection, Window
 from ..dynamics import drive, pack
+from .neuron_scaling import LEAKY, TRUNCATED, scaled_layers, tables
 
 RING_MAX = 0xFFFF  # where ring buffers saturate
 MOST_SHIFT = 15
-LEAKY, TRUNCATED = "IF_curr_delta", "IFTruncDelta"
 SHIFTS = "ring_buffer_shifts"  # of a population's parameters: what is for sPyNNaker rather than the neuron
 
 
@@ -44,19 +45,18 @@ def plan_for_nest(network: Network, profile: Profile) -> Deployment:
 
 def _plan(network: Network, profile: Profile, *, on_spinnaker: bool) -> Deployment:
     time, neuron = tables(profile)
-    scales = gains(network, profile)
     populations, projections = [], []
-    for index, (layer, gain) in enumerate(zip(network.layers, scales, strict=True)):
+    for index, (layer, scaled) in enumerate(zip(network.layers, scaled_layers(network, profile), strict=True)):
         fires = index < len(network.layers) - 1 or network.output_fires
         model, parameters = _neuron(network, neuron, fires)
-        weights = dense(layer.connections) * gain
+        weights = scaled.weights
         if on_spinnaker:
             shifts = shifts_of(weights)
             parameters[SHIFTS] = list(shifts)
             weights = whole_weights(weights, shifts) * np.where(weights < 0, unit(shifts[1]), unit(shifts[0]))
         name = f"layer {index}"
-        bias = layer.neuron_bias * gain
-        populations.append(Population(name, layer.n_out, model, parameters, fires=fires, constant_input=bias))
+        size = layer.n_out * scaled.copies
+        populations.append(Population(name, size, model, parameters, fires=fires, constant_input=scaled.bias))
         source = f"layer {index - 1}" if index else "spikes"
         projections.append(Projection(source, name, weights, delay_ms(time, layer.delay), form=layer.form))
     spikes = Population("spikes", network.n_channels, "SpikeSourceArray", {}, role="spikes")
@@ -72,31 +72,9 @@ def _plan(network: Network, profile: Profile, *, on_spinnaker: bool) -> Deployme
     )
 
 
-def tables(profile: Profile) -> tuple[TimeGrid, NeuronModel]:
-    """The tables that every profile of the mapping "pynn" has."""
-    assert profile.time is not None, "the schema requires it"
-    assert profile.neuron is not None, "the schema requires it"
-    return profile.time, profile.neuron
-
-
 def delay_ms(time: TimeGrid, delay: int) -> float:
     """Of the spikes that arrive at a layer with this delay, in steps of the Network."""
     return time.delay_ms + (delay - 1) * time.step_ms
-
-
-def dense(connections: Connections) -> FloatArray:
-    """Of a layer that the preflight lets pass."""
-    assert isinstance(connections, np.ndarray), "the preflight refuses others"
-    return connections
-
-
-def gains(network: Network, profile: Profile) -> tuple[float, ...]:
-    """What one unit of weight or bias of each layer becomes on the target."""
-    _, neuron = tables(profile)
-    if neuron.model != TRUNCATED:
-        return (1.0,) * len(network.layers)
-    scale = 1.0 / (float(neuron.parameters["v_thresh"]) * network.neuron.threshold)
-    return (scale,) * (len(network.layers) - 1) + (scale if network.output_fires else 1.0,)
 
 
 def _neuron(network: Network, neuron: NeuronModel, fires: bool) -> tuple[str, dict[str, Any]]:
@@ -150,11 +128,12 @@ class FirstLayer:
     def __init__(self, deployment: Deployment) -> None:
         network = deployment.network
         self._ints, self._floats = pack(network, 1)
-        self._gain = gains(network, deployment.profile)[0]
+        first = scaled_layers(network, deployment.profile)[0]
+        self._gains, self._copies = first.gains, first.copies
         self._size = network.sizes[0]
 
     def offsets(self, currents: FloatArray) -> FloatArray:
-        """For currents [n, n_channels]: [n, neurons]."""
+        """For currents [n, n_channels]: [n, neurons on the target]."""
         out = np.zeros((len(currents), self._size))
         drive(self._ints, self._floats, currents, out)
-        return out * self._gain
+        return np.repeat(out, self._copies, axis=1) * self._gains

@@ -21,7 +21,8 @@ from ...models.stimulus import Stimulus
 from ..backend import Readout, Recording
 from ..deployment import Deployment, Population, Projection
 from .machine import Machine
-from .neuron_mapping import SHIFTS, TRUNCATED, FirstLayer, dense, expected_sums
+from .neuron_mapping import SHIFTS, FirstLayer, expected_sums
+from .neuron_scaling import TRUNCATED, Readings, dense, starts
 from .neuron_twin import checked, largest_current
 
 COLOURS = 16
@@ -53,6 +54,7 @@ class NeuronSession:
         self._network = deployment.network
         self._per_step = round(window.step_ms / window.resolution_ms)
         self._first = FirstLayer(deployment)
+        self._readings = Readings(self._network, deployment.profile)
         self._limit = largest_current(deployment.population("layer 0"))
         self._layers = [p for p in deployment.populations if p.role == "neurons"]
         settings = deployment.profile.machine
@@ -83,8 +85,9 @@ class NeuronSession:
         self._populations: dict[str, Any] = {}
         for model in {population.model for population in self._layers}:
             sim.set_number_of_neurons_per_core(_cell_type(sim, model), PER_CORE)
-        for population in self._layers:
-            self._populations[population.name] = _created(sim, population)
+        for index, population in enumerate(self._layers):
+            at = starts(self._network, self._deployment.profile, index)
+            self._populations[population.name] = _created(sim, population, at)
         for name, what in self._recorded:
             self._populations[name].record(what)
         if self._with_source:
@@ -165,11 +168,12 @@ class NeuronSession:
         recording, fires = self._recording, self._network.output_fires
         with self._machine.quiet():
             last = self._potentials(self._layers[-1])
-            firing = [p for p in self._layers if p.fires]
-            rasters = tuple(self._raster(p) for p in firing) if recording.spikes else None
-            traces = tuple(self._trace(self._potentials(p)) for p in self._layers) if recording.potentials else None
-            output = self._raster(self._layers[-1]) if fires else None
-        return Readout(last[None, self._steps * self._per_step], output, rasters, traces)
+            layers = range(len(self._layers))
+            firing = [index for index in layers if self._layers[index].fires]
+            rasters = tuple(self._raster(index) for index in firing) if recording.spikes else None
+            traces = tuple(self._trace(index) for index in layers) if recording.potentials else None
+            output = self._raster(layers[-1]) if fires else None
+        return Readout(self._readings.outputs(last[None, self._steps * self._per_step]), output, rasters, traces)
 
     def close(self) -> None:
         """Give the machine back."""
@@ -222,19 +226,22 @@ class NeuronSession:
         values[ticks, data[:, 0].astype(np.int64)] = data[:, 2]
         return values
 
-    def _trace(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _trace(self, layer: int) -> NDArray[np.float64]:
         """After each step of the Network: [1, steps, neurons]."""
-        return values[None, self._per_step : self._steps * self._per_step + 1 : self._per_step]
+        values = self._potentials(self._layers[layer])
+        values = values[None, self._per_step : self._steps * self._per_step + 1 : self._per_step]
+        return self._readings.traces(layer, values)
 
-    def _raster(self, population: Population) -> NDArray[np.uint8]:
+    def _raster(self, layer: int) -> NDArray[np.uint8]:
+        population = self._layers[layer]
         data = np.asarray(self._populations[population.name].spinnaker_get_data("spikes"), dtype=np.float64)
-        counts = np.zeros((1, self._steps, population.size), dtype=np.uint8)
+        counts = np.zeros((1, self._steps, population.size), dtype=np.int64)
         if data.size:
             ticks = np.rint(data[:, 1] / self._deployment.window.resolution_ms).astype(np.int64)
             inside = ticks < self._steps * self._per_step
             where = ticks[inside] // self._per_step, data[inside, 0].astype(np.int64)
             np.add.at(counts[0], where, 1)
-        return counts
+        return self._readings.raster(layer, counts)
 
     def _expect(self, phase: str, verb: str, instead: str) -> None:
         if self._phase == phase or (self._phase == "running" and phase == "open"):
@@ -248,12 +255,12 @@ def _cell_type(sim: Any, model: str) -> Any:
     return sim.extra_models.IFTruncDelta if model == TRUNCATED else sim.extra_models.IFCurDelta
 
 
-def _created(sim: Any, population: Population) -> Any:
+def _created(sim: Any, population: Population, at: NDArray[np.float64]) -> Any:
     parameters = dict(population.parameters)
     options = {"max_expected_summed_weight": expected_sums(parameters.pop(SHIFTS))}
     cell = _cell_type(sim, population.model)(**parameters)
     made = sim.Population(population.size, cell, label=population.name, additional_parameters=options)
-    made.initialize(v=population.start)
+    made.initialize(v=at.tolist())
     assert population.constant_input is not None, "the plan states the constant input of its neurons"
     made.set(i_offset=population.constant_input.tolist())
     return made

@@ -26,7 +26,8 @@ from ...models.stimulus import FloatArray, Stimulus
 from ..backend import Readout, Recording
 from ..deployment import Deployment, Population
 from .firmware_math import accum_of, divided, exponential
-from .neuron_mapping import SHIFTS, TRUNCATED, FirstLayer, dense, whole_weights
+from .neuron_mapping import SHIFTS, FirstLayer, whole_weights
+from .neuron_scaling import MOST_COUNTED, TRUNCATED, Readings, dense, starts
 
 Ints = NDArray[np.int64]
 
@@ -77,11 +78,14 @@ class NeuronTwinSession:
     def __init__(self, deployment: Deployment) -> None:
         network = deployment.network
         self._fires = network.output_fires
-        self._edges = np.cumsum([0, *network.sizes]).tolist()
         self._spiking = len(network.spiking_sizes)
         self._packed = pack(deployment)
         self._first = FirstLayer(deployment)
         populations = [deployment.population(f"layer {i}") for i in range(len(network.layers))]
+        self._edges = np.cumsum([0, *(p.size for p in populations)]).tolist()
+        self._readings = Readings(network, deployment.profile)
+        at = [starts(network, deployment.profile, i) for i in range(len(network.layers))]
+        self._starts = accums(np.concatenate(at))
         biases = [accums(np.asarray(p.constant_input)) for p in populations]
         self._biases = np.concatenate(biases)
         self._limit = largest_current(populations[0])
@@ -110,7 +114,7 @@ class NeuronTwinSession:
             self._allocate(len(stimulus))
         self._offsets[:] = self._biases
         self._offsets[:, : self._edges[1]] = accums(offsets)
-        self._v.fill(0)
+        self._v[:] = self._starts
         self._waiting.fill(0)
         self._ring.fill(0)
         self._spikes = _NO_SPIKES if stimulus.spikes is None else stimulus.spikes
@@ -148,13 +152,18 @@ class NeuronTwinSession:
         if self._step < 0:
             self._refuse("read", "reset, inject and run first")
         layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
+        seen, recording = self._readings, self._recording
+        rasters = traces = None
+        if recording.spikes:
+            spiking = enumerate(layers[: self._spiking])
+            rasters = tuple(seen.raster(index, self._raster[:, :, layer]) for index, layer in spiking)
+        if recording.potentials:
+            traces = tuple(seen.traces(index, self._traces[:, :, layer]) for index, layer in enumerate(layers))
         return Readout(
-            potentials=self._v[:, layers[-1]] / ONE,
-            output_raster=self._raster[:, :, layers[-1]].copy() if self._fires else None,
-            rasters=tuple(self._raster[:, :, layer].copy() for layer in layers[: self._spiking])
-            if self._recording.spikes
-            else None,
-            traces=tuple(self._traces[:, :, layer].copy() for layer in layers) if self._recording.potentials else None,
+            potentials=seen.outputs(self._v[:, layers[-1]] / ONE),
+            output_raster=seen.raster(len(layers) - 1, self._raster[:, :, layers[-1]]) if self._fires else None,
+            rasters=rasters,
+            traces=traces,
         )
 
     def close(self) -> None:
@@ -346,7 +355,10 @@ def advance(
                     packed[PER_MS],
                 )
                 if raster.shape[1]:
-                    raster[i, k // per_step, start:end] += fired
+                    counts = raster[i, k // per_step, start:end]
+                    for j in range(size):
+                        if fired[j] and counts[j] < MOST_COUNTED:
+                            counts[j] += 1
                 before, start, n_before = start, end, size
             if traces.shape[1] and (k + 1) % per_step == 0:
                 traces[i, k // per_step] = v[i] / 32768.0

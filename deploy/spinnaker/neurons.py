@@ -11,6 +11,7 @@ from ...models.layers import Dense, most_input
 from ...models.network import Network
 from ..findings import Finding
 from . import neuron_mapping as mapping
+from . import neuron_scaling as scaling
 from .neuron_mapping import plan
 
 __all__ = ["plan", "preflight", "preflight_on_nest"]
@@ -19,6 +20,8 @@ MOST = 65536.0  # s16.15 numbers lie below
 LONGEST_DELAY = 31  # in ticks; longer ones go through delay extensions, which send old spikes after a reset
 FINEST_MS = 1.0  # found on emulated cores; from 1 ms on, every window is as the first
 COARSE = 2.0**-6  # a unit of weight, in thresholds, from which on rounding is worth a word
+
+MOST_COPIES = 256
 
 # Parameter: (lowest, whether that itself is allowed).
 _RANGES = {
@@ -30,14 +33,16 @@ _RANGES = {
     "v_thresh_output": (0.0, False),
     "tau_refrac": (0.0, True),
 }
+# Of the mapping rather than of the neuron; 1 where a profile does not say.
+_SCALING = {"slowdown": (1.0, True), "copies": (1.0, True)}
 
 
 def preflight(network: Network, profile: Profile) -> list[Finding]:
     """What speaks against `network` on SpiNNaker, and what should be known of it."""
-    time, neuron = mapping.tables(profile)
-    findings = _models(neuron, (mapping.LEAKY, mapping.TRUNCATED)) or _parameters(neuron, MOST)
+    time, neuron = scaling.tables(profile)
+    findings = _models(neuron, (scaling.LEAKY, scaling.TRUNCATED)) or _parameters(neuron, MOST)
     findings += _layers(network) + _times(network, time) + _resolution(time)
-    if not findings and neuron.model == mapping.TRUNCATED:
+    if not findings and neuron.model == scaling.TRUNCATED:
         findings += _truncated(neuron, time)
     if not findings:
         findings += _ranges(network, profile)
@@ -48,8 +53,8 @@ def preflight(network: Network, profile: Profile) -> list[Finding]:
 
 def preflight_on_nest(network: Network, profile: Profile) -> list[Finding]:
     """What speaks against `network` through PyNN on NEST."""
-    time, neuron = mapping.tables(profile)
-    findings = _models(neuron, (mapping.LEAKY,)) or _parameters(neuron, math.inf)
+    time, neuron = scaling.tables(profile)
+    findings = _models(neuron, (scaling.LEAKY,)) or _parameters(neuron, math.inf)
     findings += _layers(network) + _times(network, time, math.inf)
     if not findings and not (value := float(neuron.parameters["v_reset"])) < float(neuron.parameters["v_thresh"]):
         text = f"v_reset={value} is not below v_thresh={neuron.parameters['v_thresh']}, which NEST refuses."
@@ -73,15 +78,19 @@ def _models(neuron: NeuronModel, known: tuple[str, ...]) -> list[Finding]:
 
 def _parameters(neuron: NeuronModel, most: float) -> list[Finding]:
     findings = []
-    for name, (lowest, included) in _RANGES.items():
-        value = neuron.parameters.get(name)
+    for name, (lowest, included) in (_RANGES | _SCALING).items():
+        value = neuron.parameters.get(name, 1.0 if name in _SCALING else None)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not (lowest < float(value or 0.0) < most or (included and value == lowest)):
             needed = f"{'at least' if included else 'above'} {lowest:g}, below {most:g}"
             given = f"{name}={value}" if name in neuron.parameters else f"no {name}"
             findings.append(Finding("error", f"The profile has {given}.", f"Give a number {needed}.", needed=needed))
-    for name in neuron.parameters.keys() - _RANGES.keys():
-        known = ", ".join(_RANGES)
+    copies = 1 if findings else scaling.copies_of(neuron)
+    if not findings and (copies != neuron.parameters.get("copies", 1) or copies > MOST_COPIES):
+        text = f"The profile has copies={neuron.parameters['copies']}."
+        findings.append(Finding("error", text, f"Give a whole number from 1 to {MOST_COPIES}.", needed=MOST_COPIES))
+    for name in neuron.parameters.keys() - _RANGES.keys() - _SCALING.keys():
+        known = ", ".join(_RANGES | _SCALING)
         findings.append(Finding("error", f"The profile has the parameter {name}.", f"Known are {known}."))
     return findings
 
@@ -140,20 +149,19 @@ def _truncated(neuron: NeuronModel, time: TimeGrid) -> list[Finding]:
 
 def _ranges(network: Network, profile: Profile) -> list[Finding]:
     """Weights of 16 bits, currents and potentials of s16.15."""
-    _, neuron = mapping.tables(profile)
+    _, neuron = scaling.tables(profile)
     findings = []
-    scales = mapping.gains(network, profile)
-    for index, (layer, gain) in enumerate(zip(network.layers, scales, strict=True)):
+    for index, scaled in enumerate(scaling.scaled_layers(network, profile)):
         fires = index < len(network.layers) - 1 or network.output_fires
         # Input spikes come in the first layer's place of a layer's spikes; without them it has currents alone.
-        most = float((most_input(layer.connections) * abs(gain) + np.abs(layer.neuron_bias * gain)).max())
-        coarsest = max(mapping.shifts_of(mapping.dense(layer.connections) * gain))
+        most = float((most_input(scaled.weights) + np.abs(scaled.bias)).max())
+        coarsest = max(mapping.shifts_of(scaled.weights))
         if coarsest > mapping.MOST_SHIFT or most >= MOST:
             text = f"Weights and bias of one neuron add up to {most:.3g}; s16.15 numbers lie below {MOST:g}."
             advice = "Scale the network so that its threshold is near its weights."
             findings.append(Finding("error", text, advice, layer=index, needed=most, available=MOST))
             continue
-        truncated = neuron.model == mapping.TRUNCATED and fires
+        truncated = neuron.model == scaling.TRUNCATED and fires
         threshold = 1.0 if truncated else float(neuron.parameters["v_thresh"]) * network.neuron.threshold
         if fires and not 2.0**-14 <= threshold < MOST:
             text = f"Its threshold is {threshold:.3g}; it must be in [2^-14, {MOST:g}) for s16.15."
@@ -176,7 +184,7 @@ def _ranges(network: Network, profile: Profile) -> list[Finding]:
 
 def _overflow(network: Network, profile: Profile, index: int, most: float, threshold: float) -> list[Finding]:
     """Of the update's ``target - v``, both of which can be as large as tau_m/cm times the largest input."""
-    time, neuron = mapping.tables(profile)
+    time, neuron = scaling.tables(profile)
     resistance = float(neuron.parameters["tau_m"]) / float(neuron.parameters["cm"])
     found = []
     target = most * resistance * (1 / time.resolution_ms if index or network.encoder.kind != "current" else 1)
@@ -199,9 +207,16 @@ def _overflow(network: Network, profile: Profile, index: int, most: float, thres
 def _dynamics(network: Network, neuron: NeuronModel, time: TimeGrid) -> list[Finding]:
     """How the neurons differ from those that the network was trained with."""
     own = network.neuron
-    leaks = neuron.model == mapping.LEAKY
+    leaks = neuron.model == scaling.LEAKY
     decay = math.exp(-time.step_ms / float(neuron.parameters["tau_m"])) if leaks else 1.0
-    return [
+    ticks = round(time.step_ms / time.resolution_ms)
+    found = []
+    if ticks > 1 and network.encoder.kind != "current":
+        text = f"A step lasts {ticks} ticks: currents and biases act in each, input spikes arrive in one."
+        found.append(
+            Finding("warning", text, "Set step_ms to resolution_ms, or let currents carry the input.", layer=0)
+        )
+    return found + [
         Finding(
             "warning",
             f"The network was trained with {what}={wanted}; this profile gives {given}.",

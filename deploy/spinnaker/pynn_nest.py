@@ -29,7 +29,8 @@ from .. import nest_kernel
 from ..backend import Readout, Recording
 from ..deployment import Deployment, Population, Projection
 from ..findings import Finding
-from .neuron_mapping import FirstLayer, dense, plan_for_nest
+from .neuron_mapping import FirstLayer, plan_for_nest
+from .neuron_scaling import Readings, dense, starts
 from .neurons import preflight_on_nest
 
 SILENT = -1e300
@@ -84,6 +85,10 @@ class PyNNNestSession:
         self._tick_ms = deployment.window.resolution_ms
         self._per_step = round(deployment.window.step_ms / self._tick_ms)
         self._first = FirstLayer(deployment)
+        self._readings = Readings(self._network, deployment.profile)
+        layers = range(len(self._network.layers))
+        at = np.concatenate([starts(self._network, deployment.profile, layer) for layer in layers])
+        self._starts = [{"V_m": value} for value in at.tolist()]
         self._layers = [p for p in deployment.populations if p.role == "neurons"]
         self._sim: Any = None
         self._recorder: Any = None
@@ -147,7 +152,7 @@ class PyNNNestSession:
             set_status(self._neurons, [{"V_m": SILENT}])
             self._run(self._silence)
             self._empty_recorder()
-            set_status(self._neurons, [{"V_m": 0.0}])
+            set_status(self._neurons, self._starts)
         except self._error as error:
             raise nest_kernel.translated(error) from None
         self._steps_run = 0
@@ -169,6 +174,7 @@ class PyNNNestSession:
         """The output layer's potentials, and the spikes where they are recorded."""
         self._expect("running", "read", "reset, inject and run first")
         potentials = np.atleast_1d(self._kernel.llapi_get_nc_status(self._outputs, "V_m")).astype(np.float64)[None]
+        potentials = self._readings.outputs(potentials)
         if not self._recording:
             return Readout(potentials)
         rasters = self._rasters()
@@ -235,15 +241,15 @@ class PyNNNestSession:
         steps = (np.rint(events["times"] / self._tick_ms).astype(np.int64) - 1 - self._opened) // self._per_step
         senders = np.asarray(events["senders"], dtype=np.int64)
         rasters = []
-        for population in self._layers:
+        for layer, population in enumerate(self._layers):
             if not population.fires:
                 continue
             first = self._populations[population.name].node_collection[0].global_id
-            counts = np.zeros((1, self._steps_run, population.size), dtype=np.uint8)
+            counts = np.zeros((1, self._steps_run, population.size), dtype=np.int64)
             inside = (steps >= 0) & (steps < self._steps_run)
             inside &= (senders >= first) & (senders < first + population.size)
             np.add.at(counts[0], (steps[inside], senders[inside] - first), 1)
-            rasters.append(counts)
+            rasters.append(self._readings.raster(layer, counts))
         return tuple(rasters)
 
     def _expect(self, phase: str, verb: str, instead: str) -> None:

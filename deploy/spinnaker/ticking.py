@@ -108,9 +108,9 @@ class Ticking:
             self._raise_failure("has stopped")
         self._machine.check()
 
-    def _ask(self, command: int, *arguments: int) -> bytes:
+    def _ask(self, command: int, arg1: int, arg2: int, arg3: int = 0) -> bytes:
         try:
-            return self._client.ask(command, *arguments)
+            return self._client.ask(command, arg1, arg2, arg3)
         except (NoAnswerError, RefusedError) as error:
             self.check()
             raise TargetError(f"The SpiNNaker machine does not obey: {error}") from None

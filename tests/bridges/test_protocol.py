@@ -264,7 +264,7 @@ class TestRefusals:
         assert host.receive(encode(INJECT, number)) == INJECT
 
     def test_a_bad_payload_in_a_good_frame_has_one(self):
-        head = struct.pack("<4sBBHQI", b"SPKL", 1, 3, 0, 5, 0)
+        head = struct.pack("<4sBBHQI", b"SPKL", 2, 3, 0, 5, 0)
         frame = head + struct.pack("<I", zlib.crc32(head + bytes(4)))
         assert refusal(HostConversation().receive(frame)) == (5, ErrorCode.MALFORMED)
 
@@ -274,7 +274,7 @@ class TestRefusals:
         event = HostConversation().receive(frame)
         assert refusal(event) == (0, ErrorCode.VERSION)
         assert "version 9" in event.error.message
-        assert "version 1" in event.error.message
+        assert "version 2" in event.error.message
 
     @settings(deadline=None)
     @given(st.binary(max_size=100), st.sampled_from(State))

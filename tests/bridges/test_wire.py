@@ -56,48 +56,60 @@ GOLDEN = [
     (
         Hello("env", "ab12"),
         0,
-        "53504b4c0101000000000000000000000f000000ff00a6690300000004000000656e7661623132",
+        "53504b4c0201000000000000000000000f000000e63e75e20300000004000000656e7661623132",
     ),
     (
         WELCOME,
         0,
-        "53504b4c010200000000000000000000710000003b27dda8040000000800000009000000090000000500000004000000"
+        "53504b4c0202000000000000000000007100000019b8838e040000000800000009000000090000000500000004000000"
         "0400000002000000140000000200000001000000000000f03f9a9999999999b93f090000006162313263617274706f6c"
         "657265666572656e63657265666572656e6365302e312e301100000002000000706f74656e7469616c",
     ),
     (
         Reset(3, True, 42),
         1,
-        "53504b4c010300000100000000000000110000001ca423a60300000000000000012a00000000000000",
+        "53504b4c020300000100000000000000110000007c9b42fc0300000000000000012a00000000000000",
     ),
-    (ResetDone(3), 1, "53504b4c01040000010000000000000008000000aa0217ae0300000000000000"),
+    (ResetDone(3), 1, "53504b4c020400000100000000000000080000008d05c9ac0300000000000000"),
     (
         Inject(InputKind.OBSERVATION, True, f64s(0.5, -1.0)),
         2,
-        "53504b4c0105000002000000000000001e000000a40243b90001020000000000000000000000000000000000e03f000000000000f0bf",
+        "53504b4c0205000002000000000000001e000000f62e61ee0001020000000000000000000000000000000000e03f000000000000f0bf",
     ),
     (
         Inject(InputKind.SPIKES, False, f64s(), u32s(1, 3), u32s(0, 19)),
         3,
-        "53504b4c0105000003000000000000001e000000783080df020000000000020000000200000001000000030000000000000013000000",
+        "53504b4c0205000003000000000000001e0000002a1ca288020000000000020000000200000001000000030000000000000013000000",
     ),
     (
-        Readout(1, f64s(0.25, 0.75), f64s(1, 2, 3, 4, 5), True, True, u16s(0, 1), u32s(16, 1), u32s(5, 6)),
+        Readout(
+            1,
+            f64s(0.25, 0.75),
+            f64s(1, 2, 3, 4, 5),
+            True,
+            True,
+            u16s(0, 1),
+            u32s(16, 1),
+            u32s(5, 6),
+            u32s(2, 0, 1),
+            120.5,
+        ),
         2,
-        "53504b4c01060000020000000000000066000000699332b7010000000200000005000000010102000000020000000200"
-        "0000000000000000d03f000000000000e83f000000000000f03f00000000000000400000000000000840000000000000"
-        "104000000000000014400000010010000000010000000500000006000000",
+        "53504b4c0206000002000000000000007e000000da5e1ef6010000000200000005000000010102000000020000000200"
+        "0000030000000000000000205e40000000000000d03f000000000000e83f000000000000f03f00000000000000400000"
+        "000000000840000000000000104000000000000014400000010010000000010000000500000006000000020000000000"
+        "000001000000",
     ),
-    (Ping(), UNNUMBERED, "53504b4c01070000ffffffffffffffff0000000070ac7897"),
-    (Pong(), UNNUMBERED, "53504b4c01080000ffffffffffffffff00000000be3ae7d4"),
-    (Bye("done"), UNNUMBERED, "53504b4c01090000ffffffffffffffff0800000000a6c57504000000646f6e65"),
-    (Error(ErrorCode.BUSY, "full"), 7, "53504b4c01ff000007000000000000000a000000535db7a604000400000066756c6c"),
+    (Ping(), UNNUMBERED, "53504b4c02070000ffffffffffffffff00000000bae1d138"),
+    (Pong(), UNNUMBERED, "53504b4c02080000ffffffffffffffff0000000074774e7b"),
+    (Bye("done"), UNNUMBERED, "53504b4c02090000ffffffffffffffff0800000027a11b7704000000646f6e65"),
+    (Error(ErrorCode.BUSY, "full"), 7, "53504b4c02ff000007000000000000000a0000004b7816e204000400000066756c6c"),
 ]
 FRAMES = [bytes.fromhex(text) for _, _, text in GOLDEN]
 NAMES = [f"{type(message).__name__}-{number}" for message, number, _ in GOLDEN]
 
 
-def frame_of(payload=b"", *, magic=b"SPKL", version=1, number=7, flags=0, sequence=0, length=None, crc=None):
+def frame_of(payload=b"", *, magic=b"SPKL", version=2, number=7, flags=0, sequence=0, length=None, crc=None):
     """A frame made by hand from the page that describes it, independent of the code."""
     length = len(payload) if length is None else length
     head = magic + struct.pack("<BBHQI", version, number, flags, sequence, length)
@@ -237,7 +249,7 @@ class TestHostileBytes:
             (frame_of(magic=b"HTTP"), "begins with b'HTTP'"),
             (frame_of(length=8), "announces 8 bytes of payload, but 0 follow"),
             (frame_of(crc=0), "damaged"),
-            (frame_of(version=2), "version 2 of the wire format; this side speaks version 1"),
+            (frame_of(version=1), "version 1 of the wire format; this side speaks version 2"),
             (frame_of(version=0, number=99), "version 0"),
             (frame_of(flags=1), "flags are 0x0001"),
             (frame_of(number=77), "no message of type 77"),

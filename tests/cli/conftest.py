@@ -150,7 +150,7 @@ def files(tmp_path_factory, make_network):
     save(make_network(name="[/x] \x1b[31m\n[bold]", provenance={"[/k]": "\x07[/v]"}), folder / "hostile.spk")
     data = (folder / "small.spk").read_bytes()
     (folder / "truncated.spk").write_bytes(data[:-50])
-    (folder / "newer.spk").write_bytes(data.replace(rb"\"version\":1", rb"\"version\":3"))
+    (folder / "newer.spk").write_bytes(data.replace(rb"\"version\":1", rb"\"version\":4"))
     (folder / "tampered.spk").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     (folder / "foreign.spk").write_text("hello\n", encoding="utf-8")
     (folder / "empty.spk").write_bytes(b"")

@@ -111,6 +111,20 @@ def test_plan_with_json(spikeloop, profile):
     assert {projection["source"] for projection in document["projections"]} <= names
 
 
+def test_the_plan_of_a_decision_circuit_says_what_it_takes(spikeloop):
+    words = ("plan", "cartpole-spinnaker", "--on", "spinnaker-twin")
+    document = spikeloop(*words, "--json").document
+    assert (document["target"], document["exact"], document["findings"]) == ("spinnaker-twin", False, [])
+    assert {"cores", "latency", "delay slots", "range used", "busiest tick", "copies"} <= document["takes"].keys()
+    assert document["takes"]["delay slots"] == max(p["last_delay_ms"] for p in document["projections"])
+    assert document["neurons"] == sum(p["size"] for p in document["populations"] if p["role"] == "neurons")
+    energy = document["energy_per_decision"]
+    assert 0 < energy["joules"] < 1
+    text = spikeloop(*words, "--set", "timing=free-running").out
+    assert "gates" in text
+    assert "latency" in text
+
+
 def test_plan_shows_what_was_set(spikeloop):
     result = spikeloop("plan", "small.spk", "--on", "nest-iaf_psc_delta", "--set", "t_ref=3", "--set", "V_th=2.5")
     assert result.code == 0

@@ -14,7 +14,7 @@ CASES = {
     "no such agent": ("inspect nothing.spk", "no file or bundled agent 'nothing.spk'. Known: cartpole"),
     "misspelt agent": ("inspect cart-pole", "Did you mean cartpole or cartpole-spinnaker?"),
     "truncated": ("inspect truncated.spk", "truncated.spk is damaged or truncated"),
-    "newer": ("inspect newer.spk", "format version 3; this Spikeloop reads up to 2: pip install -U spikeloop"),
+    "newer": ("inspect newer.spk", "format version 4; this Spikeloop reads up to 3: pip install -U spikeloop"),
     "tampered": ("inspect tampered.spk", "its content hash is"),
     "foreign": ("inspect foreign.spk", "foreign.spk is no Spikeloop network file"),
     "empty": ("inspect empty.spk", "empty.spk is no Spikeloop network file"),
@@ -38,7 +38,7 @@ CASES = {
     "off the grid": ("plan small.spk --on nest-iaf_psc_delta --set resolution_ms=0.3", "step_ms=1.0 is no multiple"),
     "unknown key in a file": (
         "plan small.spk --on mine.toml",
-        "In mine.toml: There is no key 'tarqet'. Did you mean target?",
+        "In mine.toml: There is no key 'tarqet'. Did you mean target or targets?",
     ),
     "a network as a profile": ("plan small.spk --on small.spk", "small.spk is no valid TOML"),
     "no recipe": ("plan no-recipe.spk --on nest-exact", "cannot run under 'nest-exact': No exact recipe is known"),

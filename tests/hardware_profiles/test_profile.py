@@ -212,7 +212,12 @@ def test_a_machine_does_not_bear_on_a_decision_and_a_circuit_does():
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("spinnaker-live", '"decision_circuit"', '"reference"', r"mapping 'decision_circuit', and no other, needs .*circ"),
+        (
+            "spinnaker-live",
+            '"decision_circuit"',
+            '"reference"',
+            r"mapping 'decision_circuit', and no other, needs .*circ",
+        ),
         ("nest-exact", '"exact"', '"decision_circuit"', r"mapping 'decision_circuit', and no other, needs the table"),
         ("spinnaker-live", "exact = false", "exact = true", "mapping 'decision_circuit' is never exact"),
     ],
@@ -266,7 +271,11 @@ def test_a_users_profile_is_used_by_path(make_network, tmp_path):
         ("[neuron]\n", "[neuron]\nthreshold = 1\n", "There is no key 'threshold'"),
         ("[time]", "[limits]\nneurons = 1\n[time]", r"There is no key 'neurons'\. Did you mean max_neurons"),
         ('"point_neuron"', '"exact"', "mapping 'exact' chooses time and neurons itself: leave out"),
-        ('"point_neuron"', '"magic"', "mapping: Input should be 'reference', 'exact', 'point_neuron', 'pynn' or 'decision_circuit', not 'magic'"),
+        (
+            '"point_neuron"',
+            '"magic"',
+            "mapping: Input should be 'reference', 'exact', 'point_neuron', 'pynn' or 'decision_circuit', not 'magic'",
+        ),
         ("resolution_ms = 0.1", "resolution_ms = 0.3", "step_ms=1.0 is no multiple of resolution_ms=0.3"),
         ("resolution_ms = 0.1", 'resolution_ms = "0.1"', "time.resolution_ms: Input should be a valid number"),
         ("exact = false", "exact = true", "never exact"),

@@ -184,7 +184,24 @@ def test_convolutions_that_are_written_are_read(network):
 def test_dense_networks_stay_in_the_first_version():
     assert header_fields()["version"] == 1
     # The same in a newer version is read too.
-    assert from_bytes(rebuilt({"version": 2})).content_hash == golden_network().content_hash
+    for version in (2, 3):
+        assert from_bytes(rebuilt({"version": version})).content_hash == golden_network().content_hash
+
+
+def test_quantised_inputs_are_written_in_the_third_version():
+    network = golden_network()
+    resolution = (0.1,) * network.n_channels
+    quantised = Network(network.layers, network.steps, encoder=Encoder(bits=6, resolution=resolution))
+    data = to_bytes(quantised)
+    assert header_fields(data)["version"] == 3
+    read = from_bytes(data)
+    assert (read.encoder.bits, read.encoder.resolution) == (6, resolution)
+    assert read.content_hash == quantised.content_hash
+    assert to_bytes(read) == data
+    coarser = Network(network.layers, network.steps, encoder=Encoder(bits=5, resolution=resolution))
+    assert coarser.content_hash != quantised.content_hash
+    # Files of earlier versions say nothing of it.
+    assert {"bits", "resolution"} & header_fields(to_bytes(network))["encoder"].keys() == set()
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -225,7 +242,7 @@ def test_a_safetensors_file_of_others_is_refused():
 
 
 def test_a_newer_version_says_what_to_do():
-    refused(rebuilt({"version": 3}), "format version 3; this Spikeloop reads up to 2: pip install -U spikeloop")
+    refused(rebuilt({"version": 4}), "format version 4; this Spikeloop reads up to 3: pip install -U spikeloop")
     # Whatever else a newer header holds, its version decides.
     refused(rebuilt({"version": 7, "layers": "new", "extra": 1}), "pip install -U spikeloop")
 

@@ -22,6 +22,7 @@ def test_exact_profiles_agree(encoder):
     assert report.max_abs_dv <= 1e-9
     assert (report.differing_trains, report.trains) == (0, 60 * 11)
     assert report.first_disagreement is None
+    assert report.first_divergence is None
 
 
 def test_approximate_profiles_do_not_and_it_is_counted():
@@ -33,6 +34,9 @@ def test_approximate_profiles_do_not_and_it_is_counted():
         given = agent.decide(STATES)
     assert report.agreed == int((given.action == expected).sum()) < 60
     assert report.first_disagreement == int(np.flatnonzero(given.action != expected)[0])
+    index, place = report.first_divergence
+    assert index <= report.first_disagreement
+    assert place.fired != place.expected
     assert report.differing_trains > 0
     low, high = report.interval
     assert low < report.agreement < high

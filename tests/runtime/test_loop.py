@@ -1,6 +1,7 @@
 """The closed loop, in lock-step and paced, on environments whose every step is known."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from spikeloop.bridges.client import RemoteAgent
 from spikeloop.bridges.host_process import HostProcess
 from spikeloop.deploy.conformance import example
 from spikeloop.errors import InvalidInputError
-from spikeloop.models import Encoder
+from spikeloop.models import Dense, Encoder
 from spikeloop.runtime import MissPolicy, Pace, Trace, TraceWriter, launch, run_episodes
 from spikeloop.runtime.decision import Decision, Timings
 
@@ -197,3 +198,21 @@ def test_before_the_first_decision_the_policy_has_an_action(policy, actions):
 def test_bad_miss_policies(text):
     with pytest.raises(InvalidInputError, match="'hold' or 'safe:ACTION'"):
         MissPolicy.parse(text)
+
+
+def test_a_shadow_is_compared_spike_by_spike(tmp_path):
+    """Two networks that act alike: the second fires otherwise, because its hidden weights are smaller."""
+    network = example(0)
+    first = network.layers[0]
+    other = replace(network, layers=(Dense(0.9 * first.weights, first.bias), *network.layers[1:]))
+    with launch(network) as agent, launch(other) as shadow, TraceWriter(tmp_path / "run.db", {}) as trace:
+        parted = run_episodes(Line(5), agent, episodes=2, reference=shadow, shadow=True, trace=trace)
+        same = run_episodes(Line(5), agent, episodes=1, reference=agent, shadow=True)
+    assert parted.parted == sum(episode.parted for episode in parted.episodes) > 0
+    assert same.parted == 0
+    rows = list(Trace(tmp_path / "run.db").decisions())
+    assert sum(row.divergence is not None for row in rows) == parted.parted
+    place = next(row.divergence for row in rows if row.divergence is not None)
+    assert place.fired != place.expected
+    assert parted.cpu_us > 0
+    assert parted.exchange is None

@@ -6,13 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
+from spikeloop.deploy.backend import Exchange
 from spikeloop.deploy.conformance import example
 from spikeloop.errors import InvalidInputError, TraceError
 from spikeloop.runtime import Trace, TraceWriter, launch
-from spikeloop.runtime.decision import Timings
+from spikeloop.runtime.decision import Decision, Divergence, Timings, first_divergence
 
 
 def write(path, decisions=3, spikes=True):
@@ -32,7 +34,7 @@ def write(path, decisions=3, spikes=True):
 def test_round_trip(tmp_path):
     made = write(tmp_path / "run.db")
     trace = Trace(tmp_path / "run.db")
-    assert trace.meta == {"format": 1, "seed": 4, "agent": "example"}
+    assert trace.meta == {"format": 2, "seed": 4, "agent": "example"}
     assert trace.episodes() == [{"episode": 0, "seed": 4, "return": 3.0, "length": 3, "outcome": "terminated"}]
     assert len(trace) == 3
     rows = list(trace.decisions(0))
@@ -64,6 +66,42 @@ def test_a_missed_decision_has_no_output(tmp_path):
     assert row.output is None
     assert row.reward is None
     assert row.terminated is None
+
+
+def test_what_the_machine_s_network_did_and_where_the_spikes_part(tmp_path):
+    exchange, place = Exchange(resent=2, stale=1, late=3), Divergence(1, 4, 7, fired=0, expected=1)
+    decision = Decision(1, np.zeros(2), Timings(), exchange=exchange, cpu_us=17.5)
+    with TraceWriter(tmp_path / "run.db", {}) as trace:
+        trace.begin_episode(0, None)
+        trace.decided(0, 0, [1.0], 1, decision, reference_action=1, divergence=place)
+        trace.decided(0, 1, [1.0], 1, Decision(1, np.zeros(2), Timings()))
+    first, second = Trace(tmp_path / "run.db").decisions()
+    assert (first.exchange, first.cpu_us, first.divergence) == (exchange, 17.5, place)
+    assert (second.exchange, second.cpu_us, second.divergence) == (None, 0.0, None)
+
+
+def test_a_trace_of_the_first_format_is_still_read(tmp_path):
+    made = write(tmp_path / "run.db")
+    with closing(sqlite3.connect(tmp_path / "run.db", isolation_level=None)) as db:
+        db.execute("DROP TABLE divergences")
+        for column in ("resent", "stale", "late", "cpu_us"):
+            db.execute(f"ALTER TABLE decisions DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+    rows = list(Trace(tmp_path / "run.db").decisions())
+    assert [row.action for row in rows] == [decision.action for _, decision in made]
+    assert [(row.exchange, row.cpu_us, row.divergence) for row in rows] == [(None, None, None)] * 3
+
+
+def test_the_first_divergence_is_the_earliest_step_then_the_first_layer():
+    rasters = [np.zeros((4, 3), np.uint8), np.zeros((4, 2), np.uint8)]
+    others = [raster.copy() for raster in rasters]
+    assert first_divergence(tuple(rasters), tuple(others)) is None
+    others[0][3, 0] = 1
+    others[1][2, 1] = 1
+    rasters[1][2, 0] = 1
+    found = first_divergence(tuple(rasters), tuple(others))
+    assert found == Divergence(layer=1, neuron=0, step=2, fired=1, expected=0)
+    assert str(found) == "step 2, layer 1, neuron 0: fired on the target only"
 
 
 def test_the_last_answer_is_written_at_close(tmp_path):
@@ -117,7 +155,7 @@ def test_damaged_meta_is_said_to_be(tmp_path):
 
 def test_an_interrupt_within_a_transaction_loses_nothing_written(tmp_path):
     class Interrupting:
-        output, timings = np.zeros(2), Timings()
+        output, timings, exchange, cpu_us = np.zeros(2), Timings(), None, 0.0
 
         @property
         def rasters(self):

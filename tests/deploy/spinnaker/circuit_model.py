@@ -82,7 +82,9 @@ class Board:
         edges = np.cumsum([0, *sizes]).tolist()
         self._of = {name: slice(a, b) for name, a, b in zip(names, edges[:-1], edges[1:], strict=True)}
         self._n = edges[-1]
-        shifts = [np.full(size, shift) for size, shift in zip(sizes, [0, *(g.shift for g in wiring.groups)], strict=True)]
+        shifts = [
+            np.full(size, shift) for size, shift in zip(sizes, [0, *(g.shift for g in wiring.groups)], strict=True)
+        ]
         self._shift = np.concatenate(shifts)
         parts = []
         for wire in wiring.wires:

@@ -357,9 +357,9 @@ def test_every_synapse_is_one_that_the_machine_can_hold(gate_steps, depth):
         order = np.lexsort([synapses[name] for name in ("delay", "target", "source")])
         np.testing.assert_array_equal(order, np.arange(len(synapses)))
         assert np.bincount(synapses["source"]).max() <= ROW_MAX
-        assert 1 <= synapses["weight"].min()
+        assert synapses["weight"].min() >= 1
         assert synapses["weight"].max() <= 0xFFFF
-        assert 1 <= synapses["delay"].min()
+        assert synapses["delay"].min() >= 1
         assert synapses["delay"].max() <= MAX_DELAY
         assert synapses["source"].max() < sizes[wire.source]
         assert synapses["target"].max() < sizes[wire.target]
