@@ -104,7 +104,9 @@ class HostProcess:
             message = json.loads(first + rest)["error"]["message"]
         except (ValueError, KeyError, TypeError):
             raise HostLostError(f"The host process ended before it listened: {self._last_words()}.") from None
-        raise RefusedError(f"The host process cannot start: {message}")
+        refusal = RefusedError(f"The host process cannot start: {message}")
+        refusal.exit_code = self._process.wait()  # the host knows whether it was called wrongly
+        raise refusal
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -56,6 +56,11 @@ class SpinnakerTwinBackend:
 class SpinnakerBackend(SpinnakerTwinBackend):
     """A board, or a virtual board, through sPyNNaker."""
 
+    cannot: tuple[tuple[str, str], ...] = (
+        ("runs in parts", "a decision passes on the machine as a whole; the twin can be stopped at every step"),
+        ("potential traces", "a machine sends spikes, and no potentials; the twin has them"),
+    )
+
     def open(self, deployment: Deployment, seed: int) -> Session:
         """Take the machine and load the deployment; `seed` has no effect: nothing on it is random."""
         if deployment.profile.mapping == "decision_circuit":

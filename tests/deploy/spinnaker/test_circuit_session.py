@@ -109,9 +109,10 @@ def test_sessions_keep_their_order(spinnaker, make_circuit):
         session.inject(stimulus)  # a window that is never run
         session.reset()
         session.inject(stimulus)
-        with pytest.raises(TargetError, match="2 steps were asked for"):
-            session.run(2)
-        session.run(5)
+        session.run(2)
+        with pytest.raises(SessionStateError, match="run the whole window first"):
+            session.read()
+        session.run(3)
         assert session.read().potentials.argmax() == twin.decide_stimulus(stimulus).action
         session.reset()
         with pytest.raises(TargetError, match="no potentials"):

@@ -103,6 +103,15 @@ def test_spikes_where_none_were_planned_and_a_layer_that_counts_them(opened):
     assert assert_same(board, twin, Stimulus(currents), [9]) > 0
 
 
+def test_a_network_slowed_down_with_copies(opened):
+    """Start potentials are as planned in every window, and copies count together."""
+    settings = {"slowdown": 3.0, "copies": 5, "step_ms": 4.0, "tau_m": 4096.041}
+    board, twin = opened((3, 9, 8, 3), settings, steps=9, scale=1.2)
+    observations = np.random.default_rng(3).normal(0.0, 1.5, (3, 1, 3))
+    assert min(assert_same(board, twin, Stimulus(o), [2, 7], BOTH) for o in observations) > 50
+    assert max(int(raster.max()) for raster in board.read().rasters) > 1
+
+
 def test_synapses_are_read_back(make_network, monkeypatch):
     whole = neuron_session._connected
 

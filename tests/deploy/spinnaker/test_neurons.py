@@ -128,6 +128,9 @@ def test_a_network_that_fits_is_told_nothing():
             "threshold is the time step",
         ),
         ({"model": "IFTruncDelta", "v_reset": 1.5}, "v_reset=1.5 is not below"),
+        ({"slowdown": 0.5}, "slowdown=0.5. Give a number at least 1"),
+        ({"copies": 1.5}, "copies=1.5. Give a whole number from 1 to 256"),
+        ({"copies": 300}, "copies=300. Give a whole number from 1 to 256"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, needle, make_network):
