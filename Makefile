@@ -48,6 +48,7 @@ training: .venv/.bench
 thesis: .venv/.bench
 	$(BIN)/python benchmarks/thesis.py
 	$(BIN)/python benchmarks/conversion.py
+	$(BIN)/python benchmarks/thesis_spinnaker.py --students build/students
 
 agents: .venv/.dev
 	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 -o models/bundled/cartpole.spk --force

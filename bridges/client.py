@@ -48,8 +48,9 @@ class RemoteAgent:
     """An agent behind a :class:`~spikeloop.bridges.host.Host`; it can be asked as soon as it is constructed.
 
     Its facts are attributes: `network_hash`, `network_name`, `profile`, `target`, `n_inputs`, `n_channels`,
-    `n_outputs`, `steps`, `layer_sizes`, `step_ms` and `decoder` as of a local agent, and `software` (the host's version
-    of Spikeloop), `paced` and `scale` (wall time per network time; 0 if not paced). Not for several threads at a time.
+    `n_outputs`, `steps`, `layer_sizes`, `step_ms`, `window_ms` and `decoder` as of a local agent, and `software` (the
+    host's version of Spikeloop), `paced` and `scale` (wall time per network time; 0 if not paced).
+    Not for several threads at a time.
 
     Parameters
     ----------
@@ -129,6 +130,7 @@ class RemoteAgent:
         self.steps = welcome.steps
         self.layer_sizes: tuple[int, ...] = tuple(welcome.layer_sizes.tolist())
         self.step_ms = welcome.step_ms
+        self.window_ms = welcome.window_ms
         self.decoder = welcome.decoder
         self.paced = welcome.paced
         self.scale = welcome.scale

@@ -6,7 +6,7 @@ decision to the next (its seed and count) is kept per client. Who comes when all
 Error(BUSY). With a pace there is one network clock, and so one client. A place is free again when its client says Bye,
 or has sent nothing at all, not even a Ping, for `idle_timeout_s`.
 
-Pace. A decision then takes ``steps * step_ms * pace_scale`` of wall time from the arrival of its request: an answer
+Pace. A decision then takes ``window_ms * pace_scale`` of wall time from the arrival of its request: an answer
 that is ready earlier is held back until then, one that is not is sent as soon as it is there, and marked late.
 
 The host neither authenticates nor encrypts: whoever can reach the address can use it. It binds to the loopback unless
@@ -110,7 +110,7 @@ class Host:
                 raise InvalidInputError(f"{name} is {value}; it must be a positive number.")
         self._agent = agent
         self._welcome = served.welcome(agent, pace_scale)
-        self._window_s = None if pace_scale is None else agent.steps * agent.step_ms * 1e-3 * pace_scale
+        self._window_s = None if pace_scale is None else agent.window_ms * 1e-3 * pace_scale
         self._places = max_clients if pace_scale is None else 1
         self._idle_timeout_s = idle_timeout_s
         self._say = log

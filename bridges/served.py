@@ -48,6 +48,8 @@ class ServedAgent(Protocol):
     @property
     def step_ms(self) -> float: ...
     @property
+    def window_ms(self) -> float: ...
+    @property
     def decoder(self) -> str: ...
 
     def reset(self, *, seed: int | None = None) -> None: ...
@@ -103,5 +105,6 @@ def welcome(agent: ServedAgent, pace_scale: float | None) -> Welcome:
         paced=pace_scale is not None,
         scale=pace_scale or 0.0,
         step_ms=agent.step_ms,
+        window_ms=agent.window_ms,
         decoder=agent.decoder,
     )

@@ -123,6 +123,7 @@ class Welcome(Message):
     paced: Bool
     scale: F64
     step_ms: F64
+    window_ms: F64
     decoder: Text
 
 

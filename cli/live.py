@@ -101,7 +101,7 @@ def run(
             decider = stack.enter_context(
                 RemoteAgent(host.address, expect_network=network.content_hash, name="run", why_dead=host.why_dead)
             )
-        window_s = network.steps * deployment.window.step_ms * (pace or 0.0) / 1e3
+        window_s = deployment.window.lasts_ms(network.steps) * (pace or 0.0) / 1e3
         facts_of_run = {
             "agent": network.name,
             "network_hash": network.content_hash,
@@ -196,7 +196,7 @@ def drive(
         environment = stack.enter_context(
             GymnasiumEnvironment(env, n_inputs=remote.n_inputs, n_actions=remote.n_outputs, **_limited(max_steps))
         )
-        window_s = remote.steps * remote.step_ms * remote.scale / 1e3
+        window_s = remote.window_ms * remote.scale / 1e3
         facts_of_run = {
             "agent": remote.network_name,
             "network_hash": remote.network_hash,

@@ -102,6 +102,8 @@ class Window:
     read_grid : float
         Output potentials are rounded to multiples of this, far above rounding noise, so that outputs that are equal in
         the reference are equal on the target. 0: not rounded.
+    latency_ms : float
+        From an observation to its answer, where the target itself takes longer than the window.
     """
 
     step_ms: float
@@ -111,6 +113,11 @@ class Window:
     lead_steps: int = 0
     spike_shift: int = 0
     read_grid: float = 0.0
+    latency_ms: float = 0.0
+
+    def lasts_ms(self, steps: int) -> float:
+        """Target time of a decision of so many steps, until its answer is there."""
+        return max(steps * self.step_ms, self.latency_ms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,6 +109,11 @@ class Agent:
         return self.deployment.window.step_ms
 
     @property
+    def window_ms(self) -> float:
+        """Target time of one decision."""
+        return self.deployment.window.lasts_ms(self._network.steps)
+
+    @property
     def decoder(self) -> str:
         """The decoder's kind."""
         return self._network.decoder.kind

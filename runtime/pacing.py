@@ -46,7 +46,7 @@ class Pace:
     Parameters
     ----------
     window_s : float
-        Wall time of one window: steps x step_ms x scale.
+        Wall time of one decision on the target: its window_ms x scale.
     slack_s : float
         Time for everything else: the way to the network and back, and the environment itself.
     miss : MissPolicy

@@ -46,7 +46,7 @@ def gated(machine: Machine) -> bool:
 
 
 def _wiring(circuit: Circuit, machine: Machine) -> Wiring:
-    gates = machine.gate_steps if gated(machine) else 0
+    gates = machine.gate_steps if gated(machine) else 1
     return wiring(circuit, neurons_per_core=machine.neurons_per_core, gate_steps=gates)
 
 
@@ -64,7 +64,12 @@ def plan(network: Network, profile: Profile) -> Deployment:
         recipe=f"decision circuit: one datagram in, {gates}input held in synaptic delays, outputs compared pairwise, "
         "the winner's spike out, flushed after each decision",
         exact=False,
-        window=Window(step_ms=float(machine.time_scale_factor), resolution_ms=float(machine.time_scale_factor)),
+        window=Window(
+            step_ms=float(machine.time_scale_factor),
+            resolution_ms=float(machine.time_scale_factor),
+            # The spike is sent in the tick after the winner's; an observation may come just after a tick.
+            latency_ms=float((wired.winner_tick + 2) * machine.time_scale_factor),
+        ),
         populations=(source, *neurons),
         projections=tuple(_projections(wired)),
         takes=_takes(wired, machine),

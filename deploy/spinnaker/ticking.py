@@ -22,6 +22,7 @@ _SIGNAL, _COUNT, _TO_ALL = 22, 15, 0xFFFF
 _SYNC0 = 4  # the signal; SYNC1 is the next
 _START_S, _STOP_S, _CHUNK_S = 120.0, 60.0, 30.0
 _ASK_AGAIN_S = 0.1
+_PAUSE_S = 2e-4  # between questions: each takes time of a virtual board's
 
 
 class Ticking:
@@ -91,7 +92,7 @@ class Ticking:
         """
         if self.waits():
             return
-        deadline, pause = perf_counter() + _CHUNK_S, 5e-5
+        deadline, pause = perf_counter() + _CHUNK_S, _PAUSE_S
         while not self.waits():
             if perf_counter() > deadline:
                 self._machine.check()
@@ -99,8 +100,8 @@ class Ticking:
                     f"The SpiNNaker machine at {self._machine.address} is not done with {self.chunk} ticks after "
                     f"{_CHUNK_S:g} s."
                 )
-            sleep(pause)  # each question takes time of a virtual board's
-            pause = min(1.5 * pause, 2e-3)
+            sleep(pause)
+            pause = min(1.5 * pause, 10 * _PAUSE_S)
 
     def check(self) -> None:
         """Say what is wrong with the machine, if anything is."""

@@ -24,6 +24,7 @@ class FakeAgent:
     steps = 5
     layer_sizes = (3, 4)
     step_ms = 10.0
+    window_ms = 50.0
     decoder = "potential"
 
     def __init__(self, delay_s=0.0):

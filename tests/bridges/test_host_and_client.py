@@ -64,7 +64,7 @@ def code_of(answer):
 
 FACTS = [
     *("network_hash", "network_name", "profile", "target", "n_inputs", "n_channels", "n_outputs"),
-    *("steps", "layer_sizes", "step_ms", "decoder"),
+    *("steps", "layer_sizes", "step_ms", "window_ms", "decoder"),
 ]
 
 
@@ -550,7 +550,7 @@ class TestUnreliableHosts:
         thread.join()
 
     def test_rasters_beyond_belief_are_not_allocated(self, bare_host):
-        huge = Welcome("", "", "", "", "", 2, 3, 3, 2**32 - 1, u32s(2**32 - 1), False, 0.0, 1.0, "")
+        huge = Welcome("", "", "", "", "", 2, 3, 3, 2**32 - 1, u32s(2**32 - 1), False, 0.0, 1.0, 5.0, "")
         readout = Readout(1, np.zeros(3), np.zeros(5), False, True)
 
         def run():
@@ -732,6 +732,6 @@ def test_settings_of_a_client_have_their_range(wrong):
         RemoteAgent("tcp://127.0.0.1:5560", **wrong)
 
 
-WELCOME = Welcome("", "", "", "", "", 2, 3, 3, 5, u32s(3, 4), False, 0.0, 1.0, "")
+WELCOME = Welcome("", "", "", "", "", 2, 3, 3, 5, u32s(3, 4), False, 0.0, 1.0, 5.0, "")
 READOUT = Readout(1, np.zeros(3), np.zeros(5))
 NEWER = bytes.fromhex("53504b4c0201000003000000000000000000000061d3ab1b")

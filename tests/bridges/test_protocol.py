@@ -46,7 +46,7 @@ from spikeloop.errors import InvalidInputError, LocalProtocolError, RemoteProtoc
 HELLO, RESET, DONE = Hello("env"), Reset(1), ResetDone(1)
 INJECT, OTHER = (Inject(InputKind.OBSERVATION, False, np.array([value])) for value in (1.0, 2.0))
 READOUT = Readout(1, np.zeros(2), np.zeros(5))
-WELCOME = Welcome("", "", "", "", "", 1, 1, 2, 5, np.zeros(0, np.uint32), False, 0.0, 1.0, "")
+WELCOME = Welcome("", "", "", "", "", 1, 1, 2, 5, np.zeros(0, np.uint32), False, 0.0, 1.0, 5.0, "")
 SAMPLES = [HELLO, RESET, DONE, INJECT, READOUT, WELCOME, Ping(), Pong(), Bye(""), Error(ErrorCode.BAD_INPUT, "")]
 
 HOST_PATHS = {  # how a conversation comes into each state

@@ -106,6 +106,22 @@ def test_spikes_arrive_as_on_spinnaker():
             assert given.rasters[0].any() == (stimulus.spikes is not None)
 
 
+def test_copies_and_slowdown_as_on_spinnaker(make_network):
+    """Rates of the same neurons without rounding: no spike is the same for sure, sums of many are."""
+    network = make_network((3, 8, 6, 2), steps=400, scale=0.6)
+    settings = {"tau_m": 512.0, "slowdown": 3.0, "copies": 6}
+    stimulus = Stimulus(np.random.default_rng(3).normal(size=(1, 3)))
+    twin = NeuronTwinSession(plan(network, load_profile("spinnaker-ifcurdelta", settings)))
+    with contextlib.closing(PyNNNestSession(plan(network, load_profile("pynn-nest", settings)))) as session:
+        for _ in range(2):  # the second window starts from the same potentials
+            given, expected = (read(s, stimulus, 400) for s in (session, twin))
+            np.testing.assert_allclose(given.potentials, expected.potentials, rtol=0.03)
+            for ours, theirs in zip(given.rasters, expected.rasters, strict=True):
+                assert ours.shape == theirs.shape
+                np.testing.assert_allclose(ours.sum(axis=1), theirs.sum(axis=1), rtol=0.03, atol=6)
+            assert expected.rasters[1].sum() > 100
+
+
 def test_currents_reach_neurons_as_on_spinnaker(make_network):
     network = make_network((3, 8, 2), steps=20, scale=1.0)
     deployment = plan(network, load_profile("pynn-nest"))
