@@ -41,6 +41,7 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/virtual_board.py
 	$(BIN)/python benchmarks/dsqn_step.py
+	$(BIN)/python benchmarks/spinnaker.py
 
 training: .venv/.bench
 	$(BIN)/python benchmarks/training.py

@@ -734,4 +734,4 @@ def test_settings_of_a_client_have_their_range(wrong):
 
 WELCOME = Welcome("", "", "", "", "", 2, 3, 3, 5, u32s(3, 4), False, 0.0, 1.0, 5.0, "")
 READOUT = Readout(1, np.zeros(3), np.zeros(5))
-NEWER = bytes.fromhex("53504b4c0201000003000000000000000000000061d3ab1b")
+NEWER = bytes.fromhex("53504b4c0301000003000000000000000000000027e8cc7e")
