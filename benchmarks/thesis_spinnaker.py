@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from common import DATA, THESIS, machine, show, thesis_network
 from spikeloop.bridges.environments import GymnasiumEnvironment
-from spikeloop.models import Network, load, save
+from spikeloop.models import Network, Neuron, load, save
 from spikeloop.runtime import Agent, launch, run_episodes
 from spikeloop.training import distil
 from thesis import Conventional
@@ -33,6 +33,7 @@ GROUPS, EPISODES = 6, 5  # the thesis ran five episodes; six times that shows wh
 MOST_STEPS = 500
 STUDENT: Settings = {"input_bits": 8}
 TICKS = (100, 400, 1600, 6400)
+WAYS = ("software, reset by subtraction", "software, reset to zero", "spinnaker-ifcurdelta", "spinnaker-converted")
 BOARD_DECISIONS = {"spinnaker-ifcurdelta": 20, "spinnaker-converted": 10, "spinnaker-live": 200}
 
 
@@ -150,8 +151,7 @@ def converted() -> None:
     for row in CONVERTED:
         network = row.network(100)
         with launch(network, "spinnaker-converted", settings=TWIN) as agent:
-            window = agent.deployment.window
-            neurons, ms = agent.deployment.neurons, agent.steps * window.step_ms
+            neurons, ms = agent.deployment.neurons, agent.deployment.window.lasts_ms(agent.steps)
         stored = agreement(network, row, "spinnaker-converted", {})
         here, returned = on_policy(network, row, "spinnaker-converted", {})
         table.append((*described(row, agent.steps), f"{ms:.0f}", neurons, f"{stored:.1f}", here, returned))
@@ -166,8 +166,9 @@ def student(row: Row, folder: Path) -> Network:
     name = f"{row.env}-{row.name}".lower().replace(" ", "-")
     path = folder / f"{name}.spk"
     if not path.is_file():
-        teacher = THESIS / row.origin / "model.pt"
-        if not row.origin:
+        if row.origin:
+            teacher = THESIS / row.origin / "model.pt"
+        else:
             teacher = folder / f"{name}-teacher.spk"
             save(row.network(min(row.thesis)), teacher)
         given = distil.Settings(
@@ -193,8 +194,8 @@ def students(folder: Path) -> None:
         stored = agreement(network, row, "spinnaker-live", STUDENT)
         here, returned = on_policy(network, row, "spinnaker-live", STUDENT)
         with launch(network, "spinnaker-live", settings=TWIN | STUDENT) as agent:
-            latency = str(agent.deployment.takes["latency"]).split()[0]
-        table.append((*described(row, network.steps), latency, f"{stored:.1f}", here, returned))
+            ms = agent.deployment.window.lasts_ms(agent.steps)
+        table.append((*described(row, network.steps), f"{ms:.0f}", f"{stored:.1f}", here, returned))
     columns = ["environment", "origin", "T ", "board ms ", "stored % ", "on policy % ", "return "]
     show("Distilled for spinnaker-live (32 and 32 hidden neurons, 8 bits): agreement with the teacher", columns, table,
          machine())  # fmt: skip
@@ -229,19 +230,20 @@ def windows() -> None:
     """Agreement in the stored states against the window's length."""
     table = []
     for ticks in TICKS:
-        cells: dict[str, list[str]] = {name: [] for name in ("software", "table B.6", "converted")}
+        cells: dict[str, list[str]] = {name: [] for name in WAYS}
         for row in CONVERTED:
             network = row.network(100)
             longer = replace(network, steps=ticks)
             states, wanted = row.golden(), row.wanted(row.golden())
-            with launch(longer, "reference") as agent:
-                cells["software"].append(f"{100 * np.mean(agent.decide(states).action == wanted):.1f}")
-            cells["table B.6"].append(f"{agreement(longer, row, 'spinnaker-ifcurdelta', {}):.1f}")
+            for way, neuron in zip(WAYS, (longer.neuron, Neuron(reset="zero")), strict=False):
+                with launch(replace(longer, neuron=neuron), "reference") as agent:
+                    cells[way].append(f"{100 * np.mean(agent.decide(states).action == wanted):.1f}")
+            cells["spinnaker-ifcurdelta"].append(f"{agreement(longer, row, 'spinnaker-ifcurdelta', {}):.1f}")
             given: Settings = {"step_ms": float(ticks // network.steps)}
-            cells["converted"].append(f"{agreement(network, row, 'spinnaker-converted', given):.1f}")
+            cells["spinnaker-converted"].append(f"{agreement(network, row, 'spinnaker-converted', given):.1f}")
         table += [(ticks, name, *values) for name, values in cells.items()]
-    columns = ["ticks = board ms ", "neurons", *(f"{row.name} % " for row in CONVERTED)]
-    note = f"software: the conversion's own dynamics, reset by subtraction. 500 stored states each. {machine()}"
+    columns = ["ticks = board ms ", "dynamics", *(f"{row.name} % " for row in CONVERTED)]
+    note = f"Software: the conversion's own dynamics, with either reset. 500 stored states each. {machine()}"
     show("Agreement with the conventional network, by window", columns, table, note)
 
 

@@ -40,13 +40,14 @@ def machine_of(profile: Profile) -> Machine:
     return profile.machine
 
 
-def gated(machine: Machine) -> bool:
-    """Whether observations come at any moment, so that gates must wait for all of their spikes."""
+def runs_freely(machine: Machine) -> bool:
+    """Whether observations come at any moment of the machine's time."""
     return machine.timing == "free-running"
 
 
 def _wiring(circuit: Circuit, machine: Machine) -> Wiring:
-    gates = machine.gate_steps if gated(machine) else 1
+    # In lock-step all spikes of an observation come in one tick; the gates are for what comes late or twice.
+    gates = machine.gate_steps if runs_freely(machine) else 1
     return wiring(circuit, neurons_per_core=machine.neurons_per_core, gate_steps=gates)
 
 
@@ -57,12 +58,12 @@ def plan(network: Network, profile: Profile) -> Deployment:
     wired = _wiring(circuit, machine)
     neurons = [_population(circuit, group) for group in wired.groups]
     source = Population(INPUT, keys_of(circuit).size, "SpikeInjector", {}, role="spikes")
-    gates = f"gates that wait {machine.gate_steps} ms for an observation's spikes, " if wired.lead else ""
+    wait = f"{wired.lead - 1} tick{'s' if wired.lead > 2 else ''}"
     return Deployment(
         network=network,
         profile=profile,
-        recipe=f"decision circuit: one datagram in, {gates}input held in synaptic delays, outputs compared pairwise, "
-        "the winner's spike out, flushed after each decision",
+        recipe=f"decision circuit: one datagram in, gates that wait {wait} for it, input held in synaptic delays, "
+        "outputs compared pairwise, the winner's spike out, flushed after each decision",
         exact=False,
         window=Window(
             step_ms=float(machine.time_scale_factor),

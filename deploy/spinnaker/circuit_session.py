@@ -19,7 +19,7 @@ from ...models.stimulus import Stimulus
 from ..backend import Exchange, Readout, Recording
 from ..deployment import Deployment
 from .circuit import TAGS, Ints
-from .circuit_plan import gated, machine_of, wiring_for
+from .circuit_plan import machine_of, runs_freely, wiring_for
 from .circuit_twin import CircuitTwinSession, codes_of
 from .live_link import LiveLink, injection
 from .loading import LoadedCircuit
@@ -63,7 +63,7 @@ class CircuitSession:
 
     def _build(self, *, layers: bool) -> None:
         self._sends_layers = layers
-        lock_step = not gated(self._settings)
+        lock_step = not runs_freely(self._settings)
         # The gatherer sends the winner's spike in the tick after it; what is flushed later is gone by the next step 0.
         chunk = self._wired.winner_tick + 1 if lock_step else 0
         self._machine = Machine(self._deployment.profile)

@@ -1,10 +1,10 @@
 """The decision circuit's synapses: every one of them, before any machine is asked.
 
 Time r counts ticks from the one before an observation enters: its spikes, sent in tick 0, act in tick 1 + delay. All
-layers share one clock: a layer's step t is the tick ``r = lead + 2 + t``, where `lead` is 0 in lock-step and the gates'
-latency where an observation comes at any moment. With T steps:
+layers share one clock: a layer's step t is the tick ``r = lead + 2 + t``, where `lead` is the gates' latency. With T
+steps:
 
-    r = 2 .. 1 + lead   gates only: the door in the first of these ticks, in the last all gates whose keys have come
+    r = 2 .. 1 + lead   the gates: the door in the first of these ticks, in the last all gates whose keys have come
     r = lead + 2 + t    bias and input of step t; comparators start with 0.5 in step 0 and get another in step T - 1
     r = lead + T + 2    the winner's spike; comparators are flushed
     r = lead + T + 3    the winners are flushed; the live gatherer sends the winner's spike to the host
@@ -155,8 +155,8 @@ class Wiring:
 
     @property
     def open_tick(self) -> int:
-        """From which tick on, after that in which `go` came, another observation is let in; 0: from any on."""
-        return shut_for(self.lead - 1, self.circuit.steps) + 1 if self.lead else 0
+        """From which tick on, after that in which `go` came, another observation is let in."""
+        return shut_for(self.lead - 1, self.circuit.steps) + 1
 
     @property
     def first_winner(self) -> int:
@@ -180,7 +180,7 @@ class Wiring:
         return sum(len(wire.synapses) for wire in self.wires)
 
 
-def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int = 0) -> Wiring:
+def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int) -> Wiring:
     """Wire a circuit.
 
     Parameters
@@ -188,37 +188,34 @@ def wiring(circuit: Circuit, *, neurons_per_core: int, gate_steps: int = 0) -> W
     circuit : Circuit
     neurons_per_core : int
     gate_steps : int
-        For how many ticks the spikes of an observation are waited for; 0: there are no gates, all come in one tick.
+        For how many ticks the spikes of an observation are waited for; at least 1.
     """
     keys = keys_of(circuit)
-    source = GATES if gate_steps else INPUT
     sizes = [layer.n_out for layer in circuit.network.layers[:-1]]
     decision = len(circuit.pairs) + circuit.n_actions * TAGS + len(SELF_TEST)
-    groups = [Group(layer_name(i), size, circuit.shifts[i], neurons_per_core) for i, size in enumerate(sizes)]
+    groups = [Group(GATES, keys.size + 1, GATE_SHIFT, 2 * neurons_per_core)]
+    groups += [Group(layer_name(i), size, circuit.shifts[i], neurons_per_core) for i, size in enumerate(sizes)]
     groups.append(Group(DECISION, decision, circuit.shifts[-1], 2 * neurons_per_core))
     found = _Synapses()
-    if gate_steps:
-        groups.insert(0, Group(GATES, keys.size + 1, GATE_SHIFT, 2 * neurons_per_core))
-        _wire_gates(found, keys, gate_steps, circuit.steps)
-    _wire_first_layer(found, circuit, keys, source)
+    _wire_gates(found, keys, gate_steps, circuit.steps)
+    _wire_first_layer(found, circuit, keys)
     for index in range(len(sizes)):
         name = layer_name(index)
         active = circuit.active(index)
-        found.add(source, name, [keys.go], _row(circuit.biases[index]), range(1, 1 + active))
+        found.add(GATES, name, [keys.go], _row(circuit.biases[index]), range(1, 1 + active))
         # More than it can hold; once more in case an observation came twice.
         flush = np.full((1, sizes[index]), -RING_MAX)
-        found.add(source, name, [keys.go], flush, [1 + active, 2 + active])
-        if gate_steps:
-            found.add(GATES, name, [keys.size], flush, [gate_steps])
+        found.add(GATES, name, [keys.go], flush, [1 + active, 2 + active])
+        found.add(GATES, name, [keys.size], flush, [gate_steps])  # by the door, before the first step
         if index:
             found.add(layer_name(index - 1), name, range(sizes[index - 1]), circuit.weights[index], [1])
-    _wire_decision(found, circuit, keys, source, decision)
+    _wire_decision(found, circuit, keys, decision)
     for number, (_, inputs) in enumerate(SELF_TEST):
         neuron = decision - len(SELF_TEST) + number
         for delay, thresholds, units in inputs:
             weight = max(-RING_MAX, thresholds * circuit.threshold(circuit.depth - 1) + units)
             found.add(INPUT, DECISION, [keys.test], _only(decision, neuron, weight), [delay])
-    return Wiring(circuit, tuple(groups), found.wires(), gate_steps + 1 if gate_steps else 0)
+    return Wiring(circuit, tuple(groups), found.wires(), gate_steps + 1)
 
 
 def shut_for(gate_steps: int, steps: int) -> int:
@@ -245,15 +242,15 @@ def _wire_gates(found: _Synapses, keys: Keys, gate_steps: int, steps: int) -> No
     found.add(GATES, GATES, [door], np.where(wait, -RING_MAX, 0), [1 + gate_steps])  # what did not fire
 
 
-def _wire_first_layer(found: _Synapses, circuit: Circuit, keys: Keys, source: str) -> None:
+def _wire_first_layer(found: _Synapses, circuit: Circuit, keys: Keys) -> None:
     """Each bit, with its weight, in each step."""
     powers = np.int64(1) << np.arange(circuit.bits)
     powers[-1] *= -1  # two's complement
     weights = (circuit.weights[0][:, None, :] * powers[None, :, None]).reshape(keys.go, -1)
-    found.add(source, layer_name(0), range(keys.go), weights, range(1, 1 + circuit.drives))
+    found.add(GATES, layer_name(0), range(keys.go), weights, range(1, 1 + circuit.drives))
 
 
-def _wire_decision(found: _Synapses, circuit: Circuit, keys: Keys, source: str, size: int) -> None:
+def _wire_decision(found: _Synapses, circuit: Circuit, keys: Keys, size: int) -> None:
     """Comparators and winners."""
     n_pairs, n_actions, steps = len(circuit.pairs), circuit.n_actions, circuit.steps
     winners = slice(n_pairs, n_pairs + n_actions * TAGS)
@@ -267,9 +264,9 @@ def _wire_decision(found: _Synapses, circuit: Circuit, keys: Keys, source: str, 
         return full
 
     found.add(layer_name(circuit.depth - 2), DECISION, range(hidden), comparators(weights), [1])
-    found.add(source, DECISION, [keys.go], comparators(_row(bias)), range(1, 1 + steps))
+    found.add(GATES, DECISION, [keys.go], comparators(_row(bias)), range(1, 1 + steps))
     half = comparators(np.full((1, n_pairs), one // 2))
-    found.add(source, DECISION, [keys.go], half, [1, steps])
+    found.add(GATES, DECISION, [keys.go], half, [1, steps])
     # A winner needs every comparison in which its action comes first, and none in which it comes second.
     vote = one >> 5
     votes = np.zeros((n_pairs, size), dtype=np.int64)
@@ -282,12 +279,12 @@ def _wire_decision(found: _Synapses, circuit: Circuit, keys: Keys, source: str, 
         needed = np.arange(n_actions - 1, -1, -1)
         primes[0, winners] = -RING_MAX  # two tags: two observations are mixed up, and none is answered
         primes[0, winners][tag::TAGS] = one - vote * needed
-        found.add(source, DECISION, [keys.tag(tag)], primes, [1 + steps])
+        found.add(GATES, DECISION, [keys.tag(tag)], primes, [1 + steps])
     ends = comparators(np.full((1, n_pairs), -RING_MAX))
-    found.add(source, DECISION, [keys.go], ends, [1 + steps, 2 + steps])
+    found.add(GATES, DECISION, [keys.go], ends, [1 + steps, 2 + steps])
     ends = np.zeros((1, size), dtype=np.int64)
     ends[0, winners] = -RING_MAX
-    found.add(source, DECISION, [keys.go], ends, [2 + steps, 3 + steps])
+    found.add(GATES, DECISION, [keys.go], ends, [2 + steps, 3 + steps])
 
 
 class _Synapses:

@@ -44,7 +44,7 @@ def profile_for(network, shifts=(4, 0), **settings):
     return load_profile("spinnaker-twin", given | settings)
 
 
-def wired(network, shifts=(4, 0), gate_steps=0, neurons_per_core=8):
+def wired(network, shifts=(4, 0), gate_steps=1, neurons_per_core=8):
     """The wiring of a network."""
     circuit: Circuit = circuit_of(network, profile_for(network, shifts))
     return wiring(circuit, neurons_per_core=neurons_per_core, gate_steps=gate_steps)

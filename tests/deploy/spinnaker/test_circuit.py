@@ -214,13 +214,13 @@ def test_a_plan_is_the_wiring(free):
     profile = model.profile_for(network, circuits=3, **(FREE if free else {}))
     deployment = plan(network, profile)
     wired = circuit_plan.wiring_for(deployment)
-    assert wired.lead == (6 if free else 0)
+    assert wired.lead == (6 if free else 2)
     sizes = {p.name: p.size for p in deployment.populations}
     expected = {"layer 0": 16, "layer 1": 16, DECISION: 10 + 5 * 4 + len(SELF_TEST)}
     keys = keys_of(wired.circuit).size
-    assert sizes == {INPUT: keys, **({GATES: keys + 1} if free else {}), **expected}
+    assert sizes == {INPUT: keys, GATES: keys + 1, **expected}
     assert deployment.synapses == wired.synapses
-    assert ("gates" in deployment.recipe) == free
+    assert f"gates that wait {'5 ticks' if free else '1 tick'} for it" in deployment.recipe
     assert not deployment.exact
     # Every projection's weights, summed with their signs, are the wires'.
     for projection in deployment.projections:
@@ -251,7 +251,7 @@ def test_the_busiest_core_has_more_to_do_the_more_neurons_it_has():
     network = model.network(hidden=(4, 64, 64))
     circuit = circuit_of(network, model.profile_for(network))
     found = [
-        circuit_plan.busiest(circuit_plan.wiring(circuit, neurons_per_core=n, gate_steps=0))[1] for n in range(1, 65)
+        circuit_plan.busiest(circuit_plan.wiring(circuit, neurons_per_core=n, gate_steps=1))[1] for n in range(1, 65)
     ]
     assert found == sorted(found)
     assert found[0] < found[-1]
