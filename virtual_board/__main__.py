@@ -22,8 +22,7 @@ def _print(record: dict[str, Any]) -> None:
         print(json.dumps(record), flush=True)
 
 
-def _settings(text: str) -> Settings:
-    values = json.loads(text)
+def _settings(values: dict[str, Any]) -> Settings:
     faults: dict[str, Any] = {
         name: tuple(tuple(item) for item in value) if isinstance(value, list) else value
         for name, value in values.pop("faults", {}).items()
@@ -52,7 +51,9 @@ def main() -> int:
     """Be a board until the standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
     try:
-        server = Server(_settings(sys.argv[1] if len(sys.argv) > 1 else "{}"), lambda event: _print(event.as_json()))
+        values = json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}")
+        without = frozenset(values.pop("without", ()))
+        server = Server(_settings(values), lambda event: None if event.kind in without else _print(event.as_json()))
     except Exception as error:  # settings of any kind come here: whoever started this hears why
         message = str(error) if isinstance(error, BoardError) else f"{type(error).__name__}: {error}"
         _print({"kind": "failed", "error": type(error).__name__, "message": message})

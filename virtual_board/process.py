@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class VirtualBoard:
         as possible
     cold : wait to be booted, as after power-on
     faults : what is broken
+    without : kinds of events that are not told, such as "state" and "signal": a board in lock-step has many
 
     Raises
     ------
@@ -61,6 +62,7 @@ class VirtualBoard:
         pace: float | None = 1.0,
         cold: bool = False,
         faults: Faults | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.address = address
@@ -74,6 +76,7 @@ class VirtualBoard:
             "pace": pace,
             "cold": cold,
             "faults": {name: getattr(faults, name) for name in Faults.__dataclass_fields__},
+            "without": list(without),
         }
         self._process: subprocess.Popen[str] | None = None
         self._answers: dict[int, dict[str, Any]] = {}

@@ -203,7 +203,8 @@ def _virtual_board(settings: Settings) -> Iterator[VirtualBoard]:
         seed=settings.fault_seed,
     )
     pace = None if settings.timing == "lock-step" else float(settings.time_scale_factor)
-    board = VirtualBoard(settings.version, pace=pace, faults=faults)
+    # Of those there are a dozen for each decision in lock-step.
+    board = VirtualBoard(settings.version, pace=pace, faults=faults, without=("state", "signal"))
     try:
         board.start()
     except BoardError as error:

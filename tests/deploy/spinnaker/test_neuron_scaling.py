@@ -121,7 +121,7 @@ def test_outputs_that_count_spikes_have_no_copies(make_network):
 
 
 def test_the_profile_for_converted_networks(golden, thesis):
-    """It decides as the conventional network far more often than the thesis' settings, in twice the time or four."""
+    """It decides as the conventional network far more often than under the thesis' settings, in four times the time."""
     from spikeloop.models import load
 
     network = load(thesis / "CartPole-PolicyGradient/converted/model.pt", steps=100)
