@@ -38,11 +38,12 @@ def assert_same(board, twin, stimulus, parts, recording=SPIKES):
 
 
 @pytest.fixture
-def opened(make_network):
+def opened(spinnaker, make_network):
+    target, where = spinnaker
     sessions = []
 
     def open_both(sizes, settings=None, **options):
-        profile = load_profile("spinnaker-ifcurdelta", settings)
+        profile = load_profile("spinnaker-ifcurdelta", {"target": target, **where, **(settings or {})})
         deployment = neurons.plan(make_network(sizes, **options), profile)
         sessions.append(NeuronSession(deployment))
         return sessions[-1], NeuronTwinSession(deployment)
