@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import HostLostError, RefusedError
+from ..errors import HostLostError, InvalidInputError, RefusedError
 from ..hardware_profiles.profile import Value
 from ..models.file import save
 from ..models.network import Network
@@ -105,15 +105,20 @@ class HostProcess:
         except (ValueError, KeyError, TypeError):
             raise HostLostError(f"The host process ended before it listened: {self._last_words()}.") from None
         refusal = RefusedError(f"The host process cannot start: {message}")
-        refusal.exit_code = self._process.wait()  # the host knows whether it was called wrongly
+        # The host knows whether it was called wrongly.
+        refusal.exit_code = InvalidInputError.exit_code if self._process.wait() == InvalidInputError.exit_code else 1
         raise refusal
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._process.communicate(timeout=10)  # closes its stdin, which ends it
-        except subprocess.TimeoutExpired:
+            for patience_s in (20, 20):  # what a target holds takes a while to give back
+                try:
+                    self._process.communicate(timeout=patience_s)  # closes its stdin, which ends it
+                    return
+                except subprocess.TimeoutExpired:
+                    self._process.terminate()
             self._process.kill()
             self._process.communicate()
         finally:

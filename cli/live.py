@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,6 +87,8 @@ def run(
     deployment = planned(network, profile)
     _check_pace(pace)
     _check_spikes(spikes, trace)
+    if spikes or shadow:
+        settings |= {key: str(value).lower() for key, value in profile.settings_for_spikes.items()}
     miss = _miss_policy(on_miss, network.n_outputs)
     if pace is not None and in_process:
         raise InvalidInputError("--pace needs the bridge: a decision in this process cannot be overtaken by time.")
@@ -152,6 +155,7 @@ def serve(
     profile = load_profile(on, parse_settings(set_ or []))
     _check_pace(pace)
     planned(network, profile)
+    watch = _StdinWatch() if until_stdin_closes else None  # before anything is opened, which can take long
     with (
         launch(network, profile, seed=seed) as deployed,
         Host(deployed, bind, max_clients=max_clients, idle_timeout_s=idle_timeout, pace_scale=pace, log=say) as host,
@@ -162,8 +166,8 @@ def serve(
             emit(ready, indent=None)
         else:
             line(f"{network.name} on {profile.name} listens at {host.address}; Ctrl-C stops it")
-        if until_stdin_closes:
-            threading.Thread(target=_stop_with_stdin, args=(host,), daemon=True).start()
+        if watch is not None:
+            watch.host = host
         host.serve_until_signalled()
 
 
@@ -316,8 +320,19 @@ def _network_meta(network: Network) -> dict[str, Any]:
     return {"name": network.name, "hash": network.content_hash, "provenance": dict(network.provenance)}
 
 
-def _stop_with_stdin(host: Host) -> None:
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold when Python ends
-            pass
-    host.stop("its parent has ended")
+class _StdinWatch(threading.Thread):
+    """Ends this process with its parent: the host if there is one yet, else whatever is being opened."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.host: Host | None = None
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold when Python ends
+                pass
+        if self.host is not None:
+            self.host.stop("its parent has ended")
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)

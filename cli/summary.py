@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ def summarised(
     decided = len(result.timings)
     if decided and deployment is not None:
         use = deployment.use
+        if use is not None and deployment.profile.target == "spinnaker":  # a real board, held between decisions too
+            use = replace(use, waiting_ms=max(0.0, float(np.median(result.wall_us)) / 1e3 - use.ms))
         energy = estimate_cpu(result.cpu_us / 1e6).per(decided) if use is None else estimate_spinnaker(use)
         summary["energy_per_decision"] = {**energy.as_dict(), "text": str(energy)}
     return summary

@@ -72,6 +72,7 @@ class Machine(_Part):
     )
     answer_ms: float = Field(default=50.0, ge=1, le=60_000, description="free-running: silence until a resend")
     resends: int = Field(default=5, ge=0, le=100, description="how often an observation is sent again")
+    send_spikes: bool = Field(default=False, description="have all spikes sent to this host from the beginning")
     read_back: bool = Field(default=True, description="compare every synapse on the machine with the plan")
     self_test: bool = Field(default=True, description="test threshold, flush and a few decisions before the first")
     udp_loss: float = Field(default=0.0, ge=0, lt=1, description="virtual board: share of datagrams lost")
@@ -141,6 +142,11 @@ class Profile(_Part):
                 values.update(values.pop("parameters", {}))
                 found.update(values)
         return found
+
+    @property
+    def settings_for_spikes(self) -> dict[str, Value]:
+        """What to set where spikes will be recorded, so that the target need not be loaded anew for them."""
+        return {"send_spikes": True} if self.machine is not None else {}
 
     def with_settings(self, overrides: Mapping[str, Value | str]) -> Profile:
         """This profile with some settings replaced; values given as text are read as TOML.

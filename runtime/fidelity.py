@@ -113,7 +113,7 @@ def check(
     actions, outputs, milliseconds = [], [], []
     differing = trains = 0
     first: tuple[int, Divergence] | None = None
-    with launch(network, profile, seed=seed) as agent:
+    with launch(network, profile, seed=seed, settings=profile.settings_for_spikes) as agent:
         name = agent.profile
         for index, state in enumerate(states):
             decision = agent.decide(state, spikes=True)

@@ -24,6 +24,7 @@ CYCLES_PER_MS = 200_000
 PER_SYNAPSE, PER_ROW, PER_NEURON, PER_TICK = 16, 600, 120, 2_500
 # Cores beside the circuits': the live gatherer.
 GATHERERS = 1
+CORES_PER_CHIP = 16  # of 18: one is the monitor, and some boards have one less that works
 CHIPS = {3: 4, 5: 48}
 # Spikes of a neuron in a step, as distilled agents have; for the estimate of the energy.
 TYPICAL_RATE = 0.2
@@ -79,12 +80,24 @@ def plan(network: Network, profile: Profile) -> Deployment:
 
 
 def budget_findings(network: Network, profile: Profile) -> list[Finding]:
-    """Whether the busiest tick may take longer than a real board's tick lasts, and gates longer than the decision."""
+    """Are there cores enough; can the busiest tick outlast a real board's; do the gates outlast a decision."""
     machine = machine_of(profile)
     wired = _wiring(circuit_of(network, profile), machine)
     name, instructions = busiest(wired)
     budget = CYCLES_PER_MS * machine.time_scale_factor
     findings = []
+    cores, available = _cores(wired, machine), CHIPS[machine.version] * CORES_PER_CHIP
+    if cores > available:
+        findings.append(
+            Finding(
+                "error",
+                f"It takes {cores} cores ({machine.circuits} of the circuit); a board of version {machine.version} has "
+                f"{available} for it.",
+                "Use fewer circuits, more neurons_per_core, or a board of version 5.",
+                needed=cores,
+                available=available,
+            )
+        )
     if wired.open_tick > wired.winner_tick + 2:  # when an observation can come at the earliest that follows an answer
         findings.append(
             Finding(

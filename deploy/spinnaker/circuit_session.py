@@ -1,13 +1,17 @@
 """Decisions of circuits on a machine, live: a datagram in, a datagram out, and nothing loaded in between.
 
 A question's tag comes back with its answer, so that an answer to an older question is known for what it is and thrown
-away. In lock-step a question that is not answered within its chunk of ticks has been lost, or its answer has: another
-chunk passes, in case it was only late, and it is asked again. Running freely, it is asked again after a silence; the
-gates see to it that a question which comes while another is decided on is ignored as a whole.
+away; so is one that was given before the last that was taken. In lock-step a question that is not answered within its
+chunk of ticks has been lost, or its answer has: another chunk passes, in case it was only late, and it is asked again.
+Running freely, it is asked again after a silence; the gates see to it that a question which comes while another is
+decided on is ignored as a whole.
 """
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Literal
 
@@ -55,14 +59,14 @@ class CircuitSession:
         self._answers = np.eye(self._wired.circuit.n_actions)
         self.max_batch: int | None = self._settings.circuits
         self._asked = 0
-        self._state: Literal["closed", "idle", "injected", "ran"] = "idle"
+        self._state: Literal["closed", "lost", "idle", "injected", "ran"] = "idle"
         self._machine: Machine | None = None
-        self._build(layers=False)
+        self._sends_layers = False
+        self._build(layers=self._settings.send_spikes)
 
     # --- taking the machine -----------------------------------------------------------------------------------------
 
     def _build(self, *, layers: bool) -> None:
-        self._sends_layers = layers
         lock_step = not runs_freely(self._settings)
         # The gatherer sends the winner's spike in the tick after it; what is flushed later is gone by the next step 0.
         chunk = self._wired.winner_tick + 1 if lock_step else 0
@@ -79,6 +83,7 @@ class CircuitSession:
                     for circuit in self._circuits:
                         circuit.read_back()
             self._ticking = Ticking(self._machine, chunk)
+            self._sends_layers = layers
             self._find()
             if self._settings.self_test:
                 self._test()
@@ -90,12 +95,13 @@ class CircuitSession:
         """Where each circuit's input goes, and whom each key of an answer or of a layer's spike belongs to."""
         names = [DECISION, *(layer_name(i) for i in range(self._wired.circuit.depth - 1) if self._sends_layers)]
         self._injectors = [circuit.injector for circuit in self._circuits]
-        self._senders = [
+        self._newest = [-1] * len(self._circuits)
+        self._senders = sorted(
             (keys.key, keys.key + keys.span, keys.colour_bits, number, name, keys.first)
             for number, circuit in enumerate(self._circuits)
             for name in names
             for keys in circuit.keys(name)
-        ]
+        )
 
     def _release(self) -> None:
         machine, self._machine = self._machine, None
@@ -126,13 +132,14 @@ class CircuitSession:
                 )
         rng = np.random.default_rng(0)
         most = 1 << (self._keys.bits - 1)
-        codes = rng.integers(-most, most, (_TESTED, self._keys.n_inputs))
+        tested = -(-_TESTED // len(self._circuits)) * len(self._circuits)  # each circuit decides as often
+        codes = rng.integers(-most, most, (tested, self._keys.n_inputs))
         codes[0] = 0
         twin = CircuitTwinSession(self._deployment)
         twin.inject(Stimulus(codes.astype(np.float64)))
         twin.run(self._wired.circuit.steps)
         wanted = twin.read().potentials.argmax(axis=1)
-        for start in range(0, _TESTED, len(self._circuits)):
+        for start in range(0, tested, len(self._circuits)):
             part = codes[start : start + len(self._circuits)]
             actions = self._decide(part)[0]
             for index, action in enumerate(actions):
@@ -161,8 +168,8 @@ class CircuitSession:
 
     def reset(self) -> None:
         """End the window before."""
-        if self._state == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
+        if self._state in ("closed", "lost"):
+            self._expect("idle", "reset", "")
         self._state = "idle"
 
     def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
@@ -177,8 +184,10 @@ class CircuitSession:
         self._codes = codes_of(stimulus)
         self._recording = recording
         if recording.spikes and not self._sends_layers:
-            self._release()
-            self._build(layers=True)
+            with self._lost_on_failure():
+                self._ticking.check()  # a machine that has failed is to be told of, not replaced
+                self._release()
+                self._build(layers=True)
         self._state, self._steps = "injected", 0
 
     def run(self, steps: int) -> None:
@@ -188,7 +197,8 @@ class CircuitSession:
         if self._steps > self._wired.circuit.steps:
             raise SessionStateError(f"{self._steps} steps were asked for; the window has {self._wired.circuit.steps}.")
         if self._steps == self._wired.circuit.steps:
-            self._actions, self._exchange, self._spikes = self._decide(self._codes)
+            with self._lost_on_failure():
+                self._actions, self._exchange, self._spikes = self._decide(self._codes)
             self._state = "ran"
 
     def read(self) -> Readout:
@@ -205,11 +215,21 @@ class CircuitSession:
         self._state = "closed"
         self._release()
 
+    @contextlib.contextmanager
+    def _lost_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except TargetError as error:
+            self._state, self._why = "lost", str(error)
+            raise
+
     def _expect(self, state: str, verb: str, instead: str) -> None:
         if self._state == state:
             return
         if self._state == "closed":
             raise SessionStateError("The session is closed; launch the agent again.")
+        if self._state == "lost":
+            raise SessionStateError(f"The session has lost its machine; launch the agent again. {self._why}")
         raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
     # --- asking and listening ---------------------------------------------------------------------------------------
@@ -224,6 +244,7 @@ class CircuitSession:
         for attempt in range(1 + self._settings.resends):
             if attempt:
                 resent += len(open_)
+            self._heard.soonest = perf_counter() + self._least_s if attempt else 0.0
             self._link.send(open_.values())
             self._listen(tag, open_)
             if not open_:
@@ -271,6 +292,13 @@ class CircuitSession:
             self._take(tag, {}, *found)
 
     @property
+    def _least_s(self) -> float:
+        """Running freely, no answer comes sooner than so long after its question."""
+        if self._ticking.chunk:
+            return 0.0
+        return (self._wired.winner_tick - 1) * self._deployment.window.step_ms / 1e3
+
+    @property
     def _recording_spikes(self) -> bool:
         return self._state == "injected" and self._recording.spikes
 
@@ -283,19 +311,22 @@ class CircuitSession:
             if answer is None:
                 continue
             action, of = answer
-            if of == tag and open_.pop(number, None) is not None:
+            if of == tag and tick > self._newest[number] and open_.pop(number, None) is not None:
                 heard.actions[number] = action
-                heard.ticks[number] = tick
+                heard.ticks[number] = self._newest[number] = tick
+                heard.late += perf_counter() < heard.soonest  # too soon for the last question: it answers one before
             else:
                 heard.stale += 1
 
     def _sources(self, keys: NDArray[np.uint32]) -> list[tuple[int, str, int]]:
         found = []
         for key in keys.tolist():
-            for low, high, colour_bits, number, name, first in self._senders:
-                if low <= key < high:
-                    found.append((number, name, first + (key - low >> colour_bits)))
-                    break
+            place = bisect.bisect(self._senders, (key + 1,)) - 1
+            if place < 0:
+                continue
+            low, high, colour_bits, number, name, first = self._senders[place]
+            if low <= key < high:
+                found.append((number, name, first + (key - low >> colour_bits)))
         return found
 
     def _rasters(self) -> tuple[NDArray[np.uint8], ...]:
@@ -320,6 +351,7 @@ class _Heard:
         self.spikes: list[tuple[int, int, str, int]] = []
         self.stale = 0
         self.late = 0
+        self.soonest = 0.0  # when the last question can be answered at the earliest; 0: it was the first
 
     def relative(self, wired: Wiring) -> list[tuple[int, int, str, int]]:
         """The spikes, with ticks counted as the wiring does; those of other circuits or decisions are left out."""

@@ -45,18 +45,24 @@ class Ticking:
         self._external: Any = importlib.import_module("spynnaker.pyNN.external_devices")
         self._thread = threading.Thread(target=self._run, name="spinnaker", daemon=True)
         self._client = Client(machine.address, _ASK_AGAIN_S)
+        try:
+            self._start()
+        except BaseException:  # an interrupt too: the thread must not outlive this
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         with vendor.told_when_started(self._started.set):
             self._thread.start()
             deadline = perf_counter() + _START_S
             while not self._started.wait(0.02):
                 if not self._thread.is_alive() or perf_counter() > deadline:
-                    self.stop()
                     self._raise_failure("did not start")
         self._app_id: int = self._view.get_app_id()
         self._cores = sum(len(cores) for cores in self._view.get_executable_types().values())
         # The number of the SYNC signal that it waits for at the end of the chunk: they alternate.
         self._next = int(self._view.get_next_sync_signal().name == "SYNC1")
-        if chunk:
+        if self.chunk:
             self.await_pause()
 
     def _run(self) -> None:
@@ -117,24 +123,27 @@ class Ticking:
             raise TargetError(f"The SpiNNaker machine does not obey: {error}") from None
 
     def stop(self) -> None:
-        """End the run; the network stays loaded. Whatever the machine does, this returns."""
-        if self._thread.is_alive():
+        """End the run; the network stays loaded. Whatever the machine does, this returns.
+
+        An interrupt is kept until the thread has ended: it would go on to talk, with nobody left to listen.
+        """
+        interrupt: BaseException | None = None
+        deadline = perf_counter() + _STOP_S
+        asked = False
+        while self._thread.is_alive() and perf_counter() < deadline:
             try:
-                with self._machine.quiet():
-                    self._external.request_stop()
+                if not asked:
+                    asked = True
+                    with self._machine.quiet():
+                        self._external.request_stop()
+                self._thread.join(0.05)
+                # It was told to stop at the end of a chunk, and waits for the next one to begin.
+                if self.chunk and self._thread.is_alive() and hasattr(self, "_next") and self.waits():
+                    self.go_on()
             except TargetError:
                 pass
-            deadline = perf_counter() + _STOP_S
-            while self._thread.is_alive() and perf_counter() < deadline:
-                self._thread.join(0.05)
-                if self.chunk and self._thread.is_alive() and self._started.is_set():
-                    self._let_it_stop()
+            except (KeyboardInterrupt, SystemExit) as stop:
+                interrupt = stop
         self._client.close()
-
-    def _let_it_stop(self) -> None:
-        # It was told to stop at the end of a chunk, and waits for the next one to begin.
-        try:
-            if self.waits():
-                self.go_on()
-        except TargetError:
-            pass
+        if interrupt is not None:
+            raise interrupt
