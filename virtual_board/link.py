@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from .faults import Faults
 from .scamp.monitor import Address, Datagram
@@ -50,6 +51,16 @@ class Link:
         self._count = 0
         self._lanes: dict[Address, _Lane] = {}
         self.lost = {"received": 0, "sent": 0}
+
+    def change(self, udp_loss: float, udp_delay_ms: float) -> None:
+        """Lose and delay from now on as said; the random numbers go on.
+
+        Raises
+        ------
+        BoardSettingError
+            If there can be no such share or delay.
+        """
+        self._faults = replace(self._faults, udp_loss=udp_loss, udp_delay_ms=udp_delay_ms)
 
     def receive(self, take: Callable[[], None]) -> None:
         """A datagram has come: call ``take`` now, later or never."""

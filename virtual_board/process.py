@@ -202,6 +202,10 @@ class VirtualBoard:
         """The cores that run something: where, the binary's name, the state."""
         return list(self._ask("cores"))
 
+    def change_network(self, udp_loss: float, udp_delay_ms: float) -> None:
+        """From now on, lose this share of the datagrams in each direction, and have all come so late."""
+        self._ask("network", udp_loss=udp_loss, udp_delay_ms=udp_delay_ms)
+
     @property
     def config(self) -> str:
         """The text of the ``spynnaker.cfg`` that leads to this board."""

@@ -239,7 +239,9 @@ class Server:
             return {**self.machine.statistics(), **lost, "refused": self.monitor.refused}
         if what == "cores":
             return self.monitor.running_cores()
-        raise BoardSettingError(f"{what!r} is no question; ask for iobuf, statistics or cores")
+        if what == "network":
+            return self._link.change(request["udp_loss"], request["udp_delay_ms"])
+        raise BoardSettingError(f"{what!r} is no question; ask for iobuf, statistics, cores or network")
 
     def _answer_requests(self) -> None:
         while self._requests:

@@ -1,11 +1,15 @@
-"""Real boards: is there one at the address, of the version that was told, and free."""
+"""Real boards: is there one at the address, of the version that was told, and free; one process at a time has it."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import socket
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...errors import ProfileError, TargetError
@@ -41,17 +45,72 @@ def check_named(settings: Settings) -> None:
         )
 
 
-def found(settings: Settings) -> str:
-    """The IP address of the named board, which is free; it is booted where that is needed.
+def check_none_named(settings: Settings) -> None:
+    """Is nothing set that only the target 'spinnaker' heeds?
+
+    Raises
+    ------
+    ProfileError
+        If a board, a server or a take-over is.
+    """
+    given = [name for name in ("machine_name", "spalloc_server", "take_over") if getattr(settings, name)]
+    if given:
+        raise ProfileError(
+            f"{' and '.join(given)} {'was' if len(given) == 1 else 'were'} given, and the target 'spinnaker-virtual' "
+            "runs on a virtual board of its own: use the target 'spinnaker'."
+        )
+
+
+@contextlib.contextmanager
+def held(address: str) -> Iterator[None]:
+    """While it lasts, no other process of this computer gets the board at this IP address.
+
+    It is a lock on a file, which the kernel takes away from a process that dies; a forked process does not inherit it.
+
+    Raises
+    ------
+    TargetError
+        If another process has it, or the file cannot be locked.
+    """
+    path = Path(tempfile.gettempdir()) / f"spikeloop-board-{address}.lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = _opened_by_all(path)
+            stack.callback(os.close, descriptor)  # and the file stays: who removes it may remove the next one's
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 16, 0).decode("ascii", "ignore").strip()
+            raise TargetError(
+                f"The board at {address} is being used by another process of this computer (pid {pid or 'unknown'}): "
+                "wait until it ends, or name another board by --set machine_name=HOST."
+            ) from None
+        except OSError as error:
+            raise TargetError(f"The board at {address} cannot be locked by {path}: {error.strerror}.") from None
+        yield
+
+
+def _opened_by_all(path: Path) -> int:
+    """A file open for writing that other users of this computer can open too, whatever the umask is."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL)
+        os.fchmod(descriptor, 0o666)
+        return descriptor
+    return os.open(path, flags)
+
+
+def make_ready(settings: Settings, address: str) -> None:
+    """See to it that the named board, which has this IP address, is booted and free.
 
     Raises
     ------
     MissingPackageError
         If it has to be booted, and sPyNNaker is not installed.
     TargetError
-        If the name does not resolve, no board is there, it is of another version, or it is in use.
+        If no board is there, it is of another version, or it is in use.
     """
-    address = scp.resolve(settings.machine_name)
     presence = scp.probe(address)
     if presence is scp.Presence.SILENCE:  # as a board is before it is booted
         vendor.import_spynnaker()
@@ -64,7 +123,6 @@ def found(settings: Settings) -> str:
         raise nobody(settings.machine_name)
     _check_version(address, settings.version)
     _make_free(address, settings)
-    return address
 
 
 def lender(settings: Settings) -> Mapping[str, object]:

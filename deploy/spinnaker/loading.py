@@ -52,7 +52,9 @@ class LoadedCircuit:
         model: Any = importlib.import_module("spynnaker.pyNN.extra_models").IFTruncDelta
         self._view: Any = importlib.import_module("spynnaker.pyNN.data").SpynnakerDataView
         size = keys_of(wired.circuit).size
-        self.populations = {INPUT: sim.Population(size, external.SpikeInjector(), label=f"{INPUT} {number}")}
+        self.populations = {
+            INPUT: sim.Population(size, external.SpikeInjector(notify=False), label=f"{INPUT} {number}")
+        }
         for group in wired.groups:
             parameters = {name: value for name, value in NEURON_PARAMETERS.items() if name != "v_rest"}
             population = sim.Population(

@@ -53,9 +53,9 @@ class Machine:
     MissingPackageError
         If sPyNNaker, or the virtual board's emulator, is not installed.
     ProfileError
-        If the profile names no board.
+        If the profile names no board, or names one for a virtual target.
     TargetError
-        If this process has a machine already, or the board cannot be used.
+        If this process has a machine already, another process has the board, or the board cannot be used.
     """
 
     def __init__(
@@ -90,17 +90,23 @@ class Machine:
     ) -> None:
         virtual = profile.target == VIRTUAL
         where: Mapping[str, object] = {"version": settings.version}
-        if not virtual:
+        self._udp_loss = settings.udp_loss if virtual else 0.0
+        if virtual:
+            boards.check_none_named(settings)
+        else:
             boards.check_named(settings)
-            if settings.machine_name:
-                self.address = boards.found(settings)
-            else:
-                where = boards.lender(settings)
-        self.sim: Any = vendor.import_spynnaker()
         stack.enter_context(_terminated_cleanly())
         self._folder = stack.enter_context(_private_folder())
         log = stack.enter_context((self._folder.path / vendor.LOG_NAME).open("a", encoding="utf-8", buffering=1))
         self._log: TextIO = log
+        if settings.machine_name:
+            self.address = scp.resolve(settings.machine_name)
+            stack.enter_context(boards.held(self.address))
+            with self.quiet():
+                boards.make_ready(settings, self.address)
+        elif not virtual:
+            where = boards.lender(settings)
+        self.sim: Any = vendor.import_spynnaker()
         if virtual:
             self.board = stack.enter_context(_virtual_board(settings))
             self.address = self.board.address
@@ -136,7 +142,7 @@ class Machine:
             raise
         except Exception as error:
             traceback.print_exception(error, file=self._log)
-            ours = translated(error, self.address)
+            ours = translated(error, self.address, self._udp_loss)
             if isinstance(ours, UnexpectedError):
                 self._folder.keep = True
                 ours = UnexpectedError(f"{ours} Its log is kept: {self._folder.path / vendor.LOG_NAME}")
@@ -151,7 +157,7 @@ class Machine:
             If a program on a core has failed (with what it said last), or the board does not answer.
         """
         if scp.probe(self.address) is not scp.Presence.BOARD:
-            raise lost(self.address)
+            raise lost(self.address, self._udp_loss)
         if crash := cores_crashed(self.address):
             raise crash
 
@@ -202,7 +208,8 @@ def _virtual_board(settings: Settings) -> Iterator[VirtualBoard]:
         udp_delay_ms=settings.udp_delay_ms,
         seed=settings.fault_seed,
     )
-    pace = None if settings.timing == "lock-step" else float(settings.time_scale_factor)
+    # A time_scale_factor is in the ticks that sPyNNaker sets, as on a real board.
+    pace = None if settings.timing == "lock-step" else 1.0
     # Of those there are a dozen for each decision in lock-step.
     board = VirtualBoard(settings.version, pace=pace, faults=faults, without=("state", "signal"))
     try:

@@ -192,10 +192,15 @@ def without_pauses() -> Iterator[None]:
 def boot(address: str, version: int) -> None:
     """Send sPyNNaker's boot image to a board that waits for one; that takes three seconds, for the board's sake."""
     messages = importlib.import_module("spinnman.messages.spinnaker_boot")
+    module = importlib.import_module("spinnman.messages.spinnaker_boot.spinnaker_boot_messages")
     connections = importlib.import_module("spinnman.connections.udp_packet_connections")
     led = {messages.SystemVariableDefinition.led_0: _LED_0[version]}
+    # The image would get its version from the configuration: there is none before `sim.setup`, or that of a run before.
+    told = SimpleNamespace(get_machine_version=lambda: SimpleNamespace(number=version))
+    with replaced(module, "SpiNNManDataView", told):
+        image = messages.SpinnakerBootMessages(extra_boot_values=led)
     with connections.BootConnection(remote_host=address) as connection:
-        for message in messages.SpinnakerBootMessages(extra_boot_values=led).messages:
+        for message in image.messages:
             connection.send_boot_message(message)
 
 

@@ -23,10 +23,11 @@ class UnexpectedError(TargetError):
     """sPyNNaker failed in a way that has no words of ours; its log is kept."""
 
 
-def translated(error: BaseException, address: str = "") -> TargetError:
+def translated(error: BaseException, address: str = "", udp_loss: float = 0.0) -> TargetError:
     """An error of sPyNNaker's as ours; `address` is the board's, which is asked what went wrong.
 
-    An `UnexpectedError` is one that only the log explains.
+    `udp_loss` is the share of datagrams that a virtual board loses because that was asked for. An `UnexpectedError` is
+    one that only the log explains.
     """
     error = _innermost(error)
     kind, text = _kinds(error), _text(error)
@@ -45,7 +46,7 @@ def translated(error: BaseException, address: str = "") -> TargetError:
             "name a board by --set machine_name=HOST."
         )
     if kind & set(_LOST):
-        return lost(address)
+        return lost(address, udp_loss)
     if kind & set(_PLACEMENT):
         return _no_place(text)
     if kind & set(_LOADING) or (kind & {"ConfigurationException", "SpinnmanException"} and _of_memory(text)):
@@ -71,8 +72,13 @@ def nobody(address: str) -> TargetError:
     )
 
 
-def lost(address: str) -> TargetError:
+def lost(address: str, udp_loss: float = 0.0) -> TargetError:
     """The error for a board that has answered before."""
+    if udp_loss:
+        return TargetError(
+            f"{_board(address)} does not answer any more: it is virtual, and loses {100 * udp_loss:g} % of all "
+            "datagrams, which is more than sPyNNaker bears. Use a smaller one: --set udp_loss=..."
+        )
     return TargetError(
         f"{_board(address)} does not answer any more: the connection is lost, or the board was switched off or "
         "stopped. Open the agent again when it answers."

@@ -213,6 +213,7 @@ def test_the_plan_counts_and_names_convolutions(profile):
         "form": "conv2d 4x2x2 stride 1 padding 0x1 groups 4, 4x3x4 -> 4x2x5",
         "synapses": 4 * (2 * 2) * (2 * 4),
         "delay_ms": 1.0 if profile == "reference" else 2.0,
+        "last_delay_ms": None,
         "receptor": 0,
         "weight_min": 0.25,
         "weight_max": 0.25,

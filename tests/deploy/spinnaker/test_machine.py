@@ -28,6 +28,7 @@ from spikeloop.deploy.spinnaker import boards, scp, vendor
 from spikeloop.deploy.spinnaker.machine import KEEP, Machine
 from spikeloop.deploy.spinnaker.vendor_errors import UnexpectedError, translated
 
+BOOT_HEADER, BOOT_VARIABLES = 18, 384  # bytes; spinnman 7.4.1, spinnaker_boot_message(s).py
 SPIKES = [[22.0, 75.0], [22.0, 75.0]]
 
 
@@ -144,10 +145,12 @@ def test_settings_of_sPyNNaker_can_be_given():  # noqa: N802
 
 
 def test_free_running_takes_the_time_that_it_simulates():
-    with Machine(virtual(timing="free-running", time_scale_factor=2)) as machine:
-        begin = time.monotonic()
+    with Machine(virtual(timing="free-running", time_scale_factor=3)) as machine:
         assert spikes(machine) == SPIKES
-        assert time.monotonic() - begin > 0.2
+        begin = time.monotonic()
+        with machine.quiet():
+            machine.sim.run(800)
+        assert 2.4 < time.monotonic() - begin < 4.8
 
 
 def test_a_second_machine_is_refused_until_the_first_is_closed_or_dropped():
@@ -213,6 +216,20 @@ def test_profiles_that_name_no_board(settings, says):
     assert says in refusal(real(**settings), ProfileError)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"machine_name": "127.0.0.99"}, "machine_name was given, and the target 'spinnaker-virtual' runs"),
+        ({"spalloc_server": "b"}, "spalloc_server was given"),
+        ({"machine_name": "a", "take_over": True}, "machine_name and take_over were given"),
+    ],
+)
+def test_a_virtual_target_is_given_no_board(settings, says):
+    text = refusal(virtual(**settings), ProfileError)
+    assert says in text
+    assert "use the target 'spinnaker'" in text
+
+
 def test_a_profile_without_a_machine():
     assert r"no table [machine]" in refusal(load_profile("reference"), ProfileError)
 
@@ -252,23 +269,31 @@ def test_a_spalloc_server_that_talks_nonsense():
 
 
 def test_an_address_that_is_silent_is_given_up():
+    """The version in the image is the one that was told: no configuration says it, or one of a run before."""
+    from spinnman.messages.spinnaker_boot import SystemVariableDefinition
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as scp_port, socket.socket(type=socket.SOCK_DGRAM) as boot:
         scp_port.bind(("127.0.0.98", 17893))
         boot.bind(("127.0.0.98", 54321))
         begin = time.monotonic()
-        assert "No board answers at 127.0.0.98" in refusal(real(machine_name="127.0.0.98", version=3))
+        assert "No board answers at 127.0.0.98" in refusal(real(machine_name="127.0.0.98", version=5))
         assert time.monotonic() - begin < 30
+        packets = [boot.recv(2048) for _ in range(3)]  # start, and two blocks of the image
+    offset = BOOT_VARIABLES + SystemVariableDefinition.hardware_version.offset
+    assert packets[1][BOOT_HEADER + (offset ^ 3)] == 5  # bytes of a word in reverse
 
 
 # --- boards that are there --------------------------------------------------------------------------------------------
 
 
 def test_a_board_that_has_to_be_booted():
+    """In a new process: in this one, sPyNNaker may have its configuration already."""
     with VirtualBoard(version=3, pace=None, cold=True) as board:
-        with Machine(real(machine_name=board.address, version=3)) as machine:
-            assert machine.board is None
-            assert machine.address == board.address
-        assert board.wait_for("booted", 1) or scp.probe(board.address) is scp.Presence.BOARD
+        assert scp.probe(board.address) is scp.Presence.SILENCE
+        with child("spinnaker", f"machine_name={board.address}", "version=3", then="pass") as (process, address, own):
+            assert (address, own) == (board.address, "None")
+            assert process.wait(40) == 0
+            assert process.stderr.read() == ""
 
 
 def test_another_version_than_told(standing_board):
@@ -324,6 +349,45 @@ def test_a_board_in_use_is_refused_or_taken_over(standing_board):
         assert spikes(machine) == SPIKES
     with Machine(profile) as machine:  # and it leaves nothing behind
         assert spikes(machine) == SPIKES
+
+
+HOLDER = """
+import os, sys, time
+from spikeloop.deploy.spinnaker import boards
+
+with boards.held(sys.argv[1]):
+    if os.fork() == 0:  # has the file open too, and outlives the one that is killed
+        time.sleep(10)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_board_is_one_process_s_from_before_anything_runs_there(standing_board):
+    profile = real(machine_name=standing_board.address, version=3)
+    command = [sys.executable, "-c", HOLDER, standing_board.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            for take_over in (False, True):
+                text = refusal(profile.with_settings({"take_over": take_over}))
+                assert f"is being used by another process of this computer (pid {process.pid})" in text
+        finally:
+            process.kill()
+    with Machine(profile) as machine:  # the lock of a process that was killed is gone
+        assert machine.address == standing_board.address
+        (file,) = Path(tempfile.gettempdir()).glob("spikeloop-board-*.lock")
+        assert file.read_text() == f"{os.getpid()}\n"
+        assert file.stat().st_mode & 0o777 == 0o666  # other users lock it too
+    with boards.held(standing_board.address):  # and that of a machine that was closed
+        pass
+
+
+def test_a_board_that_cannot_be_locked(standing_board, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/proc")
+    with pytest.raises(TargetError, match=r"cannot be locked by /proc/spikeloop-board-127.*\.lock: "):
+        boards.held(standing_board.address).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -448,4 +512,6 @@ def test_errors_of_sPyNNaker_in_our_words():  # noqa: N802
         assert "\n" not in str(ours)
         assert not isinstance(ours, UnexpectedError)
     assert isinstance(translated(ConfigurationException("anything")), UnexpectedError)
+    ours = translated(wrapped(SpinnmanTimeoutException("read", 1.0)), "10.0.0.1", 0.25)
+    assert "it is virtual, and loses 25 % of all datagrams" in str(ours)
     assert boards.SPALLOC_PORT == 22244
