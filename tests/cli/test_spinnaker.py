@@ -129,6 +129,18 @@ def test_a_board_is_given_back_when_a_run_is_stopped(start, wait_for_decisions, 
     assert not board.is_running()
 
 
+def test_a_board_is_given_back_when_a_run_is_stopped_while_it_loads(start):
+    run = start("run", "cartpole-spinnaker", *CARTPOLE)  # the board is the host's, in a process of its own
+    (board,) = await_board(run)
+    host = board.parent()
+    run.send_signal(signal.SIGINT)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 130, error
+    assert "Traceback" not in error
+    assert not host.is_running()
+    assert not board.is_running()
+
+
 def test_a_plan_tells_what_the_machine_will_get(spikeloop):
     document = spikeloop("plan", "cartpole-spinnaker", "--on", "spinnaker-virtual", "--json").document
     assert {"cores", "delay slots", "ring-buffer shifts", "range used", "busiest tick"} <= set(document["takes"])
