@@ -8,7 +8,8 @@ import pytest
 from hypothesis import settings
 from spikeloop.models import Dense, Encoder, Network
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
 
 # Time limits of single examples fail on a busy machine; pytest-timeout watches over whole tests.
 settings.register_profile("spikeloop", deadline=None)
@@ -19,6 +20,17 @@ def pytest_addoption(parser):
     group = parser.getgroup("spikeloop")
     group.addoption("--spinnaker", metavar="HOST", help="run the tests of SpiNNaker machines on this board as well")
     group.addoption("--spinnaker-version", type=int, default=5, help="the version of that board: 3 or 5")
+
+
+# Tests that start virtual boards look for free addresses, and some of them ask whoever is at an address: those of two
+# workers would meet. All others stay together by file.
+BOARDS = ("tests/virtual_board/", "tests/deploy/spinnaker/", "tests/cli/test_board.py", "tests/cli/test_spinnaker.py")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group("boards" if path.startswith(BOARDS) else path))
 
 
 @pytest.fixture(scope="module", params=["virtual", "board"])

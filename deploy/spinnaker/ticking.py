@@ -7,6 +7,7 @@ no two threads use sPyNNaker's.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 from time import perf_counter, sleep
@@ -15,7 +16,7 @@ from typing import Any
 from ...errors import TargetError
 from ...virtual_board.layout import CoreState
 from ...virtual_board.scamp.client import Client, NoAnswerError, RefusedError
-from . import vendor
+from . import scp, vendor
 from .machine import Machine
 
 _SIGNAL, _COUNT, _TO_ALL = 22, 15, 0xFFFF
@@ -127,6 +128,14 @@ class Ticking:
 
         An interrupt is kept until the thread has ended: it would go on to talk, with nobody left to listen.
         """
+        gone = self._thread.is_alive() and scp.probe(self._machine.address) is not scp.Presence.BOARD
+        with vendor.not_waiting_for_cores() if gone else contextlib.nullcontext():
+            interrupt = self._end_thread()
+        self._client.close()
+        if interrupt is not None:
+            raise interrupt
+
+    def _end_thread(self) -> BaseException | None:
         interrupt: BaseException | None = None
         deadline = perf_counter() + _STOP_S
         asked = False
@@ -144,6 +153,4 @@ class Ticking:
                 pass
             except (KeyboardInterrupt, SystemExit) as stop:
                 interrupt = stop
-        self._client.close()
-        if interrupt is not None:
-            raise interrupt
+        return interrupt

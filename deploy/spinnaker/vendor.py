@@ -227,6 +227,14 @@ def told_when_started(tell: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def not_waiting_for_cores() -> Iterator[None]:
+    """While it lasts, a run that ends does not wait for its cores: for a minute, where the machine is gone."""
+    module = importlib.import_module("spinn_front_end_common.interface.abstract_spinnaker_base")
+    with replaced(module, "application_finisher", lambda: None):
+        yield
+
+
 def machine_address() -> str:
     """The IP address of the machine that sPyNNaker has found or borrowed."""
     return str(importlib.import_module("spynnaker.pyNN.data").SpynnakerDataView.get_ipaddress())
