@@ -245,6 +245,8 @@ class CircuitSession:
             if attempt:
                 resent += len(open_)
             self._heard.soonest = perf_counter() + self._least_s if attempt else 0.0
+            if self._ticking.chunk:
+                self._ticking.await_pause()
             self._link.send(open_.values())
             self._listen(tag, open_)
             if not open_:
@@ -265,7 +267,8 @@ class CircuitSession:
             self._hear(tag, open_, perf_counter() + ticks_s + self._settings.answer_ms / 1e3)
             return
         for chunk in range(2):  # in the second comes what was late for the first
-            ticking.await_pause()
+            if chunk:
+                ticking.await_pause()
             ticking.go_on()
             self._hear(tag, open_, perf_counter() + _LOOK_S)
             if open_:
