@@ -24,11 +24,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SessionStateError
 from ..hardware_profiles.profile import Profile
 from ..models.stimulus import FloatArray, Stimulus
-from .backend import Readout, Recording
+from .backend import Readout
 from .deployment import Deployment, Projection
+from .software_session import NO_SPIKES, SoftwareSession
 
 # The models that are known here, and the parameters that a profile must state for them: all that bear on a decision.
 PARAMETERS = {
@@ -39,9 +39,6 @@ PARAMETERS = {
 # Scalars at the head of the packed arrays; the layers follow.
 N_LAYERS, N_CHANNELS, SUBTRACTS, TICKS_PER_STEP, INPUT_AT, REFRACTORY, RING, HEAD_INTS = range(8)
 GAIN, DECAY, RESET, HEAD_FLOATS = range(4)
-
-_NO_SPIKES = np.zeros((1, 0, 1), dtype=np.uint8)
-_NO_TRACES = np.zeros((1, 0, 1))
 
 
 def is_known(profile: Profile) -> bool:
@@ -55,7 +52,7 @@ def has_twin(deployment: Deployment) -> bool:
     return is_known(deployment.profile) and all(isinstance(p.weights, np.ndarray) for p in deployment.projections)
 
 
-class PointNeuronSession:
+class PointNeuronSession(SoftwareSession):
     """A session that decides as NEST does; see `spikeloop.deploy.backend.Session`.
 
     Parameters
@@ -64,63 +61,35 @@ class PointNeuronSession:
         On NEST, by the mapping "point_neuron"; one that `has_twin`.
     """
 
-    max_batch: int | None = None
-
     def __init__(self, deployment: Deployment) -> None:
-        network = deployment.network
-        self._fires = network.output_fires
-        self._edges = np.cumsum([0, *network.sizes]).tolist()
-        self._spiking = len(network.spiking_sizes)
+        super().__init__(deployment.network.sizes, deployment.network.output_fires)
         self._ints, self._floats = pack(deployment)
         self._start = constants(deployment).start
         self._weights = _of_spikes(deployment)[0].weights
         self._bias = deployment.population("layer 0").constant_input
-        self._step = -1  # -1: no window is open; -2: closed
         self._allocate(1)
 
     def _allocate(self, n: int) -> None:
-        neurons = self._edges[-1]
+        neurons = self._neurons
         self._v = np.empty((n, neurons))
         self._waiting = np.empty((n, neurons), dtype=np.int64)
         self._ring = np.empty((n, self._ints[RING], neurons), dtype=np.uint8)
-        self._drives = np.empty((n, 2, self._edges[1]))
+        self._drives = np.empty((n, 2, self._layers[0].stop))
 
-    def reset(self) -> None:
-        """End the window before."""
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._step = -1
-
-    def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
-        """Set the window's input and what to record of it."""
-        if self._step != -1:
-            self._refuse("inject", "reset first")
+    def _begin(self, stimulus: Stimulus) -> None:
         if len(stimulus) != len(self._v):
             self._allocate(len(stimulus))
         self._v.fill(self._start)
         self._waiting.fill(0)
         self._ring.fill(0)
         drive(self._weights, self._bias, stimulus.currents, self._ints[INPUT_AT] > 0, self._drives)
-        self._spikes = _NO_SPIKES if stimulus.spikes is None else stimulus.spikes
-        self._recording = recording
-        self._raster: NDArray[np.uint8] = _NO_SPIKES
-        self._traces: FloatArray = _NO_TRACES
-        self._step = 0
+        self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
 
-    def run(self, steps: int) -> None:
-        """Advance by `steps` steps of the Network."""
-        if self._step < 0:
-            self._refuse("run", "reset and inject first")
-        last = self._step + steps
-        shape = len(self._v), last, self._edges[-1]
-        if self._recording.spikes or self._fires:
-            self._raster = _grown(self._raster, np.zeros(shape, dtype=np.uint8))
-        if self._recording.potentials:
-            self._traces = _grown(self._traces, np.zeros(shape))
+    def _advance(self, first: int, last: int) -> None:
         advance(
             self._ints,
             self._floats,
-            self._step,
+            first,
             last,
             self._drives,
             self._spikes,
@@ -130,32 +99,15 @@ class PointNeuronSession:
             self._raster,
             self._traces,
         )
-        self._step = last
 
-    def read(self) -> Readout:
-        """Potentials of the last layer, and what was recorded, after the steps run so far."""
-        if self._step < 0:
-            self._refuse("read", "reset, inject and run first")
-        layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
+    def _readout(self) -> Readout:
+        layers, recording = self._layers, self._recording
         return Readout(
             potentials=self._v[:, layers[-1]] - self._start,
             output_raster=self._raster[:, :, layers[-1]].copy() if self._fires else None,
-            rasters=tuple(self._raster[:, :, layer].copy() for layer in layers[: self._spiking])
-            if self._recording.spikes
-            else None,
-            traces=tuple(self._traces[:, :, layer] - self._start for layer in layers)
-            if self._recording.potentials
-            else None,
+            rasters=tuple(self._raster[:, :, layer].copy() for layer in self._spiking) if recording.spikes else None,
+            traces=tuple(self._traces[:, :, layer] - self._start for layer in layers) if recording.potentials else None,
         )
-
-    def close(self) -> None:
-        """Nothing to give back; the session cannot be used any more."""
-        self._step = -2
-
-    def _refuse(self, verb: str, instead: str) -> None:
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,10 +340,3 @@ def advance(
                 before, start, n_before = start, end, size
             if traces.shape[1] and (k + 1) % per_step == 0:
                 traces[i, k // per_step] = v[i]
-
-
-def _grown(array: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """`new`, with the steps of `array` copied to its beginning."""
-    if array.shape[1]:
-        new[:, : array.shape[1]] = array
-    return new

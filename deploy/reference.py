@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import SessionStateError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
-from ..models.stimulus import FloatArray, Stimulus
-from .backend import Readout, Recording
+from ..models.stimulus import Stimulus
+from .backend import Readout
 from .deployment import Deployment, Population, Projection, Window
 from .dynamics import advance, drive, pack
 from .findings import Finding
-
-_NO_SPIKES = np.zeros((1, 0, 1), dtype=np.uint8)
-_NO_TRACES = np.zeros((1, 0, 1))
+from .software_session import NO_SPIKES, SoftwareSession
 
 
 class ReferenceBackend:
@@ -65,63 +61,34 @@ class ReferenceBackend:
         return ReferenceSession(deployment.network)
 
 
-class ReferenceSession:
+class ReferenceSession(SoftwareSession):
     """A session of the reference target; see `spikeloop.deploy.backend.Session`."""
 
-    max_batch: int | None = None
-
     def __init__(self, network: Network) -> None:
-        self._network = network
+        super().__init__(network.sizes, network.output_fires)
         self._ints, self._floats = pack(network)
-        self._neurons = sum(network.sizes)
-        self._n_out = network.n_outputs
-        self._edges = np.cumsum([0, *network.sizes]).tolist()
         self._depth = max(layer.delay for layer in network.layers)
-        self._step = -1  # -1: no window is open; -2: closed
-        self._recording = Recording()
         self._allocate(1)
 
     def _allocate(self, n: int) -> None:
         self._state = np.zeros((n, 2, self._neurons))
         self._ring = np.zeros((n, self._depth, self._neurons))
-        self._drives = np.zeros((n, self._network.sizes[0]))
+        self._drives = np.zeros((n, self._layers[0].stop))
 
-    def reset(self) -> None:
-        """End the window before."""
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._step = -1
-
-    def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
-        """Set the window's input and what to record of it."""
-        if self._step != -1:
-            self._refuse("inject", "reset first")
+    def _begin(self, stimulus: Stimulus) -> None:
         n = len(stimulus.currents)
         if n == len(self._state):
             self._state.fill(0.0)
         else:
             self._allocate(n)
         drive(self._ints, self._floats, stimulus.currents, self._drives)
-        self._spikes = _NO_SPIKES if stimulus.spikes is None else stimulus.spikes
-        self._recording = recording
-        self._keeps_raster = recording.spikes or self._network.output_fires
-        self._raster: NDArray[np.uint8] = _NO_SPIKES
-        self._traces: FloatArray = _NO_TRACES
-        self._step = 0
+        self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
 
-    def run(self, steps: int) -> None:
-        """Advance by `steps` steps."""
-        if self._step < 0:
-            self._refuse("run", "reset and inject first")
-        last = self._step + steps
-        if self._keeps_raster:
-            self._raster = _extended(self._raster, len(self._state), last, self._neurons, np.uint8)
-        if self._recording.potentials:
-            self._traces = _extended(self._traces, len(self._state), last, self._neurons, np.float64)
+    def _advance(self, first: int, last: int) -> None:
         advance(
             self._ints,
             self._floats,
-            self._step,
+            first,
             last,
             self._drives,
             self._spikes,
@@ -130,37 +97,16 @@ class ReferenceSession:
             self._raster,
             self._traces,
         )
-        self._step = last
 
-    def read(self) -> Readout:
-        """Potentials of the last layer, and what was recorded, after the steps run so far."""
-        if self._step < 0:
-            self._refuse("read", "reset, inject and run first")
-        potentials = self._state[:, 0, -self._n_out :].copy()
-        if not (self._keeps_raster or self._recording.potentials):
+    def _readout(self) -> Readout:
+        potentials = self._state[:, 0, self._layers[-1]].copy()
+        recording = self._recording
+        if not (recording.spikes or recording.potentials or self._fires):
             return Readout(potentials)
-        layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
-        spiking = layers[: len(self._network.spiking_sizes)]
-        raster = self._raster[:, : self._step].copy()
+        raster = self._raster.copy()
         return Readout(
             potentials=potentials,
-            output_raster=raster[:, :, layers[-1]] if self._network.output_fires else None,
-            rasters=tuple(raster[:, :, layer] for layer in spiking) if self._recording.spikes else None,
-            traces=tuple(self._traces[:, :, layer] for layer in layers) if self._recording.potentials else None,
+            output_raster=raster[:, :, self._layers[-1]] if self._fires else None,
+            rasters=tuple(raster[:, :, layer] for layer in self._spiking) if recording.spikes else None,
+            traces=tuple(self._traces[:, :, layer] for layer in self._layers) if recording.potentials else None,
         )
-
-    def close(self) -> None:
-        """Nothing to give back; the session cannot be used any more."""
-        self._step = -2
-
-    def _refuse(self, verb: str, instead: str) -> None:
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
-
-
-def _extended(array: NDArray[np.generic], n: int, steps: int, neurons: int, dtype: type) -> NDArray:  # type: ignore[type-arg]
-    new: NDArray = np.zeros((n, steps, neurons), dtype=dtype)  # type: ignore[type-arg]
-    if array.shape[1]:
-        new[:, : array.shape[1]] = array
-    return new

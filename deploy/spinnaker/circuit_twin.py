@@ -10,99 +10,55 @@ from numpy.typing import NDArray
 
 from ...errors import SessionStateError
 from ...models.stimulus import FloatArray, Stimulus
-from ..backend import Readout, Recording
+from ..backend import Readout
 from ..deployment import Deployment
+from ..software_session import SoftwareSession
 from .circuit import Circuit, circuit_of, unit
 
 # Scalars at the head of the packed integers; sizes, thresholds, and the layers' biases and weights follow.
 N_LAYERS, N_INPUTS, DRIVES, HEAD = range(4)
 
-_NO_SPIKES = np.zeros((1, 0, 1), dtype=np.uint8)
-_NO_TRACES = np.zeros((1, 0, 1), dtype=np.int64)
 
-
-class CircuitTwinSession:
+class CircuitTwinSession(SoftwareSession):
     """A session that decides as the circuit does; see `spikeloop.deploy.backend.Session`.
 
     The outputs are the circuit's answer: 1 for the chosen action, 0 for the others. The potentials that it compared are
     the last layer's traces, where potentials are recorded.
     """
 
-    max_batch: int | None = None
-
     def __init__(self, deployment: Deployment) -> None:
         circuit = circuit_of(deployment.network, deployment.profile)
-        sizes = circuit.network.sizes
-        self._edges = np.cumsum([0, *sizes]).tolist()
+        super().__init__(circuit.network.sizes, output_fires=False, trace_type=np.int64)
         self._packed = pack(circuit)
-        self._units = np.repeat([unit(shift) for shift in circuit.shifts], sizes)
+        self._units = np.repeat([unit(shift) for shift in circuit.shifts], circuit.network.sizes)
         self._answers = np.eye(circuit.n_actions)
-        self._step = -1  # -1: no window is open; -2: closed
         self._allocate(1)
 
     def _allocate(self, n: int) -> None:
-        self._v = np.empty((n, self._edges[-1]), dtype=np.int64)
-        self._fired = np.empty((n, self._edges[-1]), dtype=np.uint8)
+        self._v = np.empty((n, self._neurons), dtype=np.int64)
+        self._fired = np.empty((n, self._neurons), dtype=np.uint8)
 
-    def reset(self) -> None:
-        """End the window before."""
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._step = -1
-
-    def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
-        """Set the window's input and what to record of it."""
-        if self._step != -1:
-            self._refuse("inject", "reset first")
-        if len(stimulus.currents) != len(self._v):
-            self._allocate(len(stimulus.currents))
+    def _begin(self, stimulus: Stimulus) -> None:
+        self._codes = codes_of(stimulus)
+        if len(self._codes) != len(self._v):
+            self._allocate(len(self._codes))
         self._v.fill(0)
         self._fired.fill(0)
-        self._codes = codes_of(stimulus)
-        self._recording = recording
-        self._raster: NDArray[np.uint8] = _NO_SPIKES
-        self._traces: NDArray[np.int64] = _NO_TRACES
-        self._step = 0
 
-    def run(self, steps: int) -> None:
-        """Advance by `steps` steps of the Network."""
-        if self._step < 0:
-            self._refuse("run", "reset and inject first")
-        last = self._step + steps
-        shape = len(self._v), last, self._edges[-1]
-        if self._recording.spikes:
-            self._raster = _grown(self._raster, np.zeros(shape, dtype=np.uint8))
-        if self._recording.potentials:
-            self._traces = _grown(self._traces, np.zeros(shape, dtype=np.int64))
-        advance(self._packed, self._step, last, self._codes, self._v, self._fired, self._raster, self._traces)
-        self._step = last
+    def _advance(self, first: int, last: int) -> None:
+        advance(self._packed, first, last, self._codes, self._v, self._fired, self._raster, self._traces)
 
-    def read(self) -> Readout:
-        """The answer after the steps run so far, and what was recorded."""
-        if self._step < 0:
-            self._refuse("read", "reset, inject and run first")
-        outputs = self._v[:, self._edges[-2] :]
-        potentials = self._answers.take(outputs.argmax(axis=1), axis=0)
-        if not (self._recording.spikes or self._recording.potentials):
+    def _readout(self) -> Readout:
+        potentials = self._answers.take(self._v[:, self._layers[-1]].argmax(axis=1), axis=0)
+        recording = self._recording
+        if not (recording.spikes or recording.potentials):
             return Readout(potentials)
-        layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
-        traces: FloatArray = self._traces * self._units if self._recording.potentials else np.zeros(0)
+        traces: FloatArray = self._traces * self._units if recording.potentials else np.zeros(0)
         return Readout(
             potentials=potentials,
-            rasters=tuple(self._raster[:, :, layer].copy() for layer in layers[:-1])
-            if self._recording.spikes
-            else None,
-            traces=tuple(traces[:, :, layer] for layer in layers) if self._recording.potentials else None,
+            rasters=tuple(self._raster[:, :, layer].copy() for layer in self._spiking) if recording.spikes else None,
+            traces=tuple(traces[:, :, layer] for layer in self._layers) if recording.potentials else None,
         )
-
-    def close(self) -> None:
-        """Nothing to give back; the session cannot be used any more."""
-        self._step = -2
-
-    def _refuse(self, verb: str, instead: str) -> None:
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 def codes_of(stimulus: Stimulus) -> NDArray[np.int64]:
@@ -193,10 +149,3 @@ def advance(packed: Any, first: int, last: int, codes: Any, v: Any, fired: Any, 
                 end = start
             if traces.shape[1]:
                 traces[i, t] = v[i]
-
-
-def _grown(array: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """`new`, with the steps of `array` copied to its beginning."""
-    if array.shape[1]:
-        new[:, : array.shape[1]] = array
-    return new

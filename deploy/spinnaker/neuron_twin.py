@@ -21,10 +21,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInputError, SessionStateError
+from ...errors import InvalidInputError
 from ...models.stimulus import FloatArray, Stimulus
-from ..backend import Readout, Recording
+from ..backend import Readout
 from ..deployment import Deployment, Population
+from ..software_session import NO_SPIKES, SoftwareSession
 from .firmware_math import accum_of, divided, exponential
 from .neuron_mapping import SHIFTS, FirstLayer, whole_weights
 from .neuron_scaling import MOST_COUNTED, TRUNCATED, Readings, dense, starts
@@ -37,9 +38,6 @@ N_LAYERS, N_CHANNELS, TICKS_PER_STEP, RING, PER_MS, HEAD = range(6)
 (SIZE, DELAY, TRUNCATES, SHIFT_E, SHIFT_I, RESISTANCE, DECAY, REST, RESET, THRESHOLD, REFRACTORY, WEIGHTS, WIDTH) = (
     range(13)
 )
-
-_NO_SPIKES = np.zeros((1, 0, 1), dtype=np.uint8)
-_NO_TRACES = np.zeros((1, 0, 1))
 
 
 def accums(values: FloatArray) -> Ints:
@@ -64,7 +62,7 @@ def accums(values: FloatArray) -> Ints:
     return found
 
 
-class NeuronTwinSession:
+class NeuronTwinSession(SoftwareSession):
     """A session that decides as SpiNNaker does; see `spikeloop.deploy.backend.Session`.
 
     Parameters
@@ -73,69 +71,42 @@ class NeuronTwinSession:
         On SpiNNaker, by the mapping "pynn".
     """
 
-    max_batch: int | None = None
-
     def __init__(self, deployment: Deployment) -> None:
         network = deployment.network
-        self._fires = network.output_fires
-        self._spiking = len(network.spiking_sizes)
+        populations = [deployment.population(f"layer {i}") for i in range(len(network.layers))]
+        super().__init__([p.size for p in populations], network.output_fires)
         self._packed = pack(deployment)
         self._first = FirstLayer(deployment)
-        populations = [deployment.population(f"layer {i}") for i in range(len(network.layers))]
-        self._edges = np.cumsum([0, *(p.size for p in populations)]).tolist()
         self._readings = Readings(network, deployment.profile)
         at = [starts(network, deployment.profile, i) for i in range(len(network.layers))]
         self._starts = accums(np.concatenate(at))
         biases = [accums(np.asarray(p.constant_input)) for p in populations]
         self._biases = np.concatenate(biases)
         self._limit = largest_current(populations[0])
-        self._step = -1  # -1: no window is open; -2: closed
         self._allocate(1)
 
     def _allocate(self, n: int) -> None:
-        neurons = self._edges[-1]
+        neurons = self._neurons
         self._v = np.empty((n, neurons), dtype=np.int64)
         self._waiting = np.empty((n, neurons), dtype=np.int64)
         self._ring = np.empty((n, self._packed[RING], neurons), dtype=np.uint8)
         self._offsets = np.empty((n, neurons), dtype=np.int64)
 
-    def reset(self) -> None:
-        """End the window before."""
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._step = -1
-
-    def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
-        """Set the window's input and what to record of it."""
-        if self._step != -1:
-            self._refuse("inject", "reset first")
+    def _begin(self, stimulus: Stimulus) -> None:
         offsets = checked(self._first.offsets(stimulus.currents), self._limit)
         if len(stimulus) != len(self._v):
             self._allocate(len(stimulus))
         self._offsets[:] = self._biases
-        self._offsets[:, : self._edges[1]] = accums(offsets)
+        self._offsets[:, self._layers[0]] = accums(offsets)
         self._v[:] = self._starts
         self._waiting.fill(0)
         self._ring.fill(0)
-        self._spikes = _NO_SPIKES if stimulus.spikes is None else stimulus.spikes
-        self._recording = recording
-        self._raster: NDArray[np.uint8] = _NO_SPIKES
-        self._traces: FloatArray = _NO_TRACES
-        self._step = 0
+        self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
 
-    def run(self, steps: int) -> None:
-        """Advance by `steps` steps of the Network."""
-        if self._step < 0:
-            self._refuse("run", "reset and inject first")
-        last = self._step + steps
-        shape = len(self._v), last, self._edges[-1]
-        if self._recording.spikes or self._fires:
-            self._raster = _grown(self._raster, np.zeros(shape, dtype=np.uint8))
-        if self._recording.potentials:
-            self._traces = _grown(self._traces, np.zeros(shape))
+    def _advance(self, first: int, last: int) -> None:
         advance(
             self._packed,
-            self._step,
+            first,
             last,
             self._offsets,
             self._spikes,
@@ -145,35 +116,20 @@ class NeuronTwinSession:
             self._raster,
             self._traces,
         )
-        self._step = last
 
-    def read(self) -> Readout:
-        """Potentials of the last layer, and what was recorded, after the steps run so far."""
-        if self._step < 0:
-            self._refuse("read", "reset, inject and run first")
-        layers = [slice(a, b) for a, b in zip(self._edges, self._edges[1:], strict=False)]
-        seen, recording = self._readings, self._recording
+    def _readout(self) -> Readout:
+        layers, seen, recording = self._layers, self._readings, self._recording
         rasters = traces = None
         if recording.spikes:
-            spiking = enumerate(layers[: self._spiking])
-            rasters = tuple(seen.raster(index, self._raster[:, :, layer]) for index, layer in spiking)
+            rasters = tuple(seen.raster(i, self._raster[:, :, layer]) for i, layer in enumerate(self._spiking))
         if recording.potentials:
-            traces = tuple(seen.traces(index, self._traces[:, :, layer]) for index, layer in enumerate(layers))
+            traces = tuple(seen.traces(i, self._traces[:, :, layer]) for i, layer in enumerate(layers))
         return Readout(
             potentials=seen.outputs(self._v[:, layers[-1]] / ONE),
             output_raster=seen.raster(len(layers) - 1, self._raster[:, :, layers[-1]]) if self._fires else None,
             rasters=rasters,
             traces=traces,
         )
-
-    def close(self) -> None:
-        """Nothing to give back; the session cannot be used any more."""
-        self._step = -2
-
-    def _refuse(self, verb: str, instead: str) -> None:
-        if self._step == -2:
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 def largest_current(population: Population) -> float:
@@ -362,10 +318,3 @@ def advance(
                 before, start, n_before = start, end, size
             if traces.shape[1] and (k + 1) % per_step == 0:
                 traces[i, k // per_step] = v[i] / 32768.0
-
-
-def _grown(array: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """`new`, with the steps of `array` copied to its beginning."""
-    if array.shape[1]:
-        new[:, : array.shape[1]] = array
-    return new
