@@ -62,6 +62,7 @@ def summarised(
             use = replace(use, waiting_ms=max(0.0, float(np.median(result.wall_us)) / 1e3 - use.ms))
         energy = estimate_cpu(result.cpu_us / 1e6).per(decided) if use is None else estimate_spinnaker(use)
         summary["energy_per_decision"] = {**energy.as_dict(), "text": str(energy)}
+        summary["energy_of_a_board"] = use is not None  # also where a virtual one stands for it
     return summary
 
 
@@ -88,7 +89,8 @@ def print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict
         counts = ", ".join(f"{count} {name}" for name, count in summary["exchange"].items())
         rows.append(("datagrams and answers", counts))
     if "energy_per_decision" in summary:
-        rows.append(("energy per decision", summary["energy_per_decision"]["text"]))
+        whose = "energy per decision, of a board" if summary["energy_of_a_board"] else "energy per decision"
+        rows.append((whose, summary["energy_per_decision"]["text"]))
     stages = summary["ms_per_decision"]
     for stage in ("encode", "inject", "run", "read", "decode", "bridge"):
         if stage in stages:
