@@ -5,7 +5,6 @@ The trained one is the reference, or the software twin of the target for a netwo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,15 +12,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..deploy.mapping import plan
-from ..deploy.twin import trained_for, twin_of
-from ..errors import InvalidInputError
-from ..hardware_profiles.profile import Profile, Value, load_profile
-from ..models.loading import load
-from ..models.network import Network
-from ..models.stimulus import FloatArray, Stimulus, finite
-from .agent import Agent, launch
-from .decision import Divergence, first_divergence
+from ...deploy.mapping import plan
+from ...deploy.twin import trained_for, twin_of
+from ...errors import InvalidInputError
+from ...hardware_profiles.profile import Profile, Value, load_profile
+from ...models.loading import load
+from ...models.network import Network
+from ...models.stimulus import Stimulus
+from ..agent import Agent, launch
+from ..decision import Divergence, first_divergence
+from .intervals import wilson
 
 # What a target can be compared with.
 Against = Literal["reference", "twin"]
@@ -184,36 +184,3 @@ def launch_expected(network: Network, profile: Profile, against: Against, *, see
     agent = Agent(deployment, session, seed)
     agent.decide_stimulus(Stimulus(np.zeros((1, network.n_channels))))  # loads compiled code, as `launch` does
     return agent
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (95 % unless `z` says otherwise)."""
-    p = successes / trials
-    centre = p + z * z / (2 * trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
-def load_observations(path: str | Path) -> FloatArray:
-    """Read observations [n, n_inputs]: a ``.npy``, or a ``.npz`` with ``observations`` or with one array only.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read or holds no such array. Nothing in it is ever unpickled.
-    """
-    path = Path(path)
-    try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {"observations": content} if isinstance(content, np.ndarray) else dict(content)
-    except Exception as error:  # NumPy raises a dozen kinds for files that are not its own
-        reason = str(error) or type(error).__name__
-        if "allow_pickle" in reason:
-            reason = "it holds Python objects, or is no NumPy file, and objects are never unpickled"
-        raise InvalidInputError(f"Cannot read observations from {path}: {reason}.") from None
-    if "observations" not in arrays and len(arrays) != 1:
-        names = ", ".join(list(arrays)[:8]) or "none"
-        raise InvalidInputError(f"{path} holds the arrays: {names}; one named 'observations' is needed.")
-    array = arrays.get("observations", next(iter(arrays.values())))
-    return finite(array, "observations")
