@@ -18,7 +18,7 @@ import typer
 
 from .. import __version__
 from ..errors import SpikeloopError
-from . import board, check, convert, evaluate, inspection, live, train
+from . import board, check, convert, evaluate, inspection, live, replay, train
 from .output import emit, err, prepare_streams, printable
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app = typer.Typer(
 inspection.register(app)
 live.register(app)
 check.register(app)
+replay.register(app)
 evaluate.register(app)
 train.register(app)
 convert.register(app)

@@ -15,6 +15,29 @@ from ..errors import ProfileError, UnknownNameError
 Value = bool | int | float | str
 SCHEMA_VERSION = 1
 
+# How a target can depart from a Network's dynamics: what can be adopted one by one, in deploy/departures.
+DepartureKind = Literal[
+    "time step",
+    "step length",
+    "reset",
+    "refractory",
+    "delay",
+    "order",
+    "leak",
+    "synapse",
+    "threshold",
+    "output threshold",
+    "floor",
+    "window",
+    "weight precision",
+    "state precision",
+    "input quantisation",
+    "rate coding",
+    "noise",
+    "packet loss",
+    "readout",
+]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -88,11 +111,24 @@ class Limits(_Part):
     max_synapses: int = Field(default=20_000_000, ge=1)
 
 
+class Departure(_Part):
+    """One way in which an approximate profile departs from the Network's dynamics.
+
+    The kind says which of the profile's settings it stands for; see docs/profiles.md.
+    """
+
+    kind: DepartureKind
+    text: str = Field(min_length=1, description="in words")
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
 class Profile(_Part):
     """Where a network can run, and how: see docs/profiles.md for the fields in prose.
 
-    `exact` is a promise that tests keep: the target decides as the reference does, up to rounding. `departures` says
-    in words how an approximate profile differs from the Network's dynamics.
+    `exact` is a promise that tests keep: the target decides as the reference does, up to rounding. `departures` are all
+    ways in which an approximate profile differs from the Network's dynamics.
     """
 
     schema_version: Literal[1]
@@ -107,7 +143,7 @@ class Profile(_Part):
     stochastic: bool = Field(default=False, description="the target draws random numbers")
     precision: str = Field(description="number format of potentials and weights on the target")
     update_order: str = Field(description="what happens first within a step")
-    departures: tuple[str, ...] = Field(default=(), strict=False)  # TOML has lists
+    departures: tuple[Departure, ...] = Field(default=(), strict=False)  # TOML has lists
     time: TimeGrid | None = None
     neuron: NeuronModel | None = None
     circuit: Circuit | None = None
@@ -129,6 +165,10 @@ class Profile(_Part):
             raise ValueError(f"mapping '{self.mapping}' is never exact: set exact = false and say what departs")
         if self.targets and self.target not in self.targets:
             raise ValueError(f"target is '{self.target}'; it must be one of {', '.join(self.targets)}")
+        kinds = [departure.kind for departure in self.departures]
+        if len(set(kinds)) < len(kinds):
+            twice = next(kind for kind in kinds if kinds.count(kind) > 1)
+            raise ValueError(f"two departures are of the kind '{twice}': say it in one")
         if self.exact == bool(self.departures):
             raise ValueError("an exact profile lists no departures, and an approximate one lists at least one")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..models.network import Network
 from ..models.stimulus import FloatArray
-from ..runtime.fidelity import wilson
+from ..runtime.fidelity.intervals import interval, wilson
 from .episodes import Episodes, Policy, run_episodes
 
 __all__ = [
@@ -84,42 +83,3 @@ def figures(ran: Episodes, compared: bool = False) -> dict[str, Any]:
             "agreed": ran.agreed,
         }
     return found | {"returns": ran.returns.tolist(), "lengths": ran.lengths.tolist()}
-
-
-def interval(values: FloatArray, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of the mean of independent values [n]; None of a single one.
-
-    Exact where the values are normally distributed, and close to it for the mean of many others. It knows no limits: of
-    returns that cannot exceed 500, its upper end can.
-    """
-    n = len(values)
-    if n < 2:
-        return None
-    mean = float(np.mean(values))
-    half = student_t(confidence, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return mean - half, mean + half
-
-
-def student_t(confidence: float, freedom: int) -> float:
-    """The number that the absolute value of Student's t, of so many degrees of freedom, stays below so often.
-
-    References
-    ----------
-    Abramowitz and Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4, inverted by bisection.
-    """
-    # The series' factors: (j-1)/j for every other j below the degrees of freedom.
-    j = np.arange(2 + freedom % 2, freedom, 2, dtype=np.float64)
-    factors = (j - 1.0) / j
-
-    def below(angle: float) -> float:
-        sine, cosine = math.sin(angle), math.cos(angle)
-        series = 1.0 + float(np.cumprod(factors * cosine**2).sum())
-        if freedom % 2 == 0:
-            return sine * series
-        return 2.0 / math.pi * (angle + (sine * cosine * series if freedom > 1 else 0.0))
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < confidence else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)

@@ -294,7 +294,7 @@ def test_a_file_that_is_no_profile_says_what_is_wrong(tmp_path, old, new, messag
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("exact", "departures"), [("true", '["a little"]'), ("false", "[]")])
+@pytest.mark.parametrize(("exact", "departures"), [("true", '[{ kind = "leak", text = "a little" }]'), ("false", "[]")])
 def test_either_exact_or_with_departures(tmp_path, exact, departures):
     text = Path(profiles()["nest-exact"]).read_text(encoding="utf-8").replace("exact = true", f"exact = {exact}")
     path = tmp_path / "mine.toml"

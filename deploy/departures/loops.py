@@ -1,0 +1,360 @@
+"""The compiled update of `Dynamics`, which dynamics.py states. Arrays are packed by `session.pack`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..dynamics import _add_rows, _add_sparse_rows
+from ..spinnaker.neuron_twin import _times, _wrap
+
+# Integers at the head; then a row for each layer, and the structure of sparse connections.
+(N_LAYERS, N_CHANNELS, PER_STEP, RING, BIAS_AT, INPUT_AT, SPIKES_AT, RESET, LATE, REFRACTORY, HOLDS, STRICT, NOISY,
+ ADAPTS, BY_RECEPTOR, HEAD_INTS) = range(16)  # fmt: skip
+SIZE, DELAY, UNTIL, ROWS, SHIFT_E, SHIFT_I, RESISTANCE, FIXED_DECAY, IS_FIXED, WIDTH = range(10)
+# Floats at the head; then of each layer its thresholds, what resets take, and weights.
+(GAIN, DECAY, SPIKE_GAIN, SYNAPSE_DECAY, SYNAPSE_GAIN, RESET_TO, FLOOR, TICK_S, C_1, C_2, C_3, ADAPTATION_DECAY,
+ LOSS, HEAD_FLOATS) = range(14)  # fmt: skip
+SUBTRACTS, SETS, NOTHING = range(3)
+
+
+def _jit(function: Any) -> Any:
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+
+
+@_jit
+def _arrive(exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
+    """Set to the weights of the neurons that fired; by receptor, inhibition by itself and positive."""
+    size = len(exciting)
+    exciting[:] = 0.0
+    inhibiting[:] = 0.0
+    if not by_receptor:
+        if rows:
+            _add_sparse_rows(exciting, spikes, weights, rows, ints)
+        else:
+            _add_rows(exciting, spikes, weights)
+        return
+    for k in range(len(spikes)):
+        count = spikes[k]
+        if count:
+            for j in range(size):
+                weight = weights[k * size + j]
+                if weight > 0:
+                    exciting[j] += count * weight
+                else:
+                    inhibiting[j] -= count * weight
+
+
+@_jit
+def _detour(
+    detours: Any, layer: int, weights: Any, k: int, delay: int, at: int, past: Any, before: int, e: Any
+) -> bool:
+    """Move what came along single synapses from their layer's delay to their own. `at`: the row of tick k in `past`."""
+    some = False
+    for d in range(detours.shape[0]):
+        if detours[d, 0] == layer and layer > 0:
+            source, j, own = before + detours[d, 1], detours[d, 2], detours[d, 3]
+            weight = weights[detours[d, 1] * len(e) + j]
+            e[j] += weight * (past[at - own, source] * (k >= own) - past[at - delay, source] * (k >= delay))
+            some = True
+    return some
+
+
+@_jit
+def _saturated(sum_: float, shift: int) -> float:
+    """What a ring buffer of 16 bits can hold of a sum of weights; shift < 0: no ring buffer."""
+    return sum_ if shift < 0 else min(sum_, 65535.0 * 2.0 ** (shift - 15))
+
+
+@_jit
+def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, row: Any, per_ms: int) -> Any:
+    """The potential after a tick in s16.15, as the firmware computes it."""
+    into = _times(_wrap(np.int64(np.floor(_saturated(exciting, row[SHIFT_E]) * 32768.0))), per_ms)
+    out = _times(_wrap(np.int64(np.floor(_saturated(inhibiting, row[SHIFT_I]) * 32768.0))), per_ms)
+    moved = _times(_wrap(_wrap(into - out) + np.int64(np.rint(current * 32768.0))), row[RESISTANCE])
+    before = np.int64(np.rint(v * 32768.0))
+    if row[FIXED_DECAY] == 0:
+        return _wrap(before + moved) / 32768.0
+    return _wrap(moved - _times(_wrap(moved - before), row[FIXED_DECAY])) / 32768.0
+
+
+@_jit
+def _update_plain(
+    floats: Any,
+    reset: int,
+    late: int,
+    strict: int,
+    thresholds: Any,
+    taken: Any,
+    v: Any,
+    pending: Any,
+    current: Any,
+    arrived: bool,
+    h: Any,
+    fired: Any,
+    fires: bool,
+) -> int:
+    """One tick of one layer in float64, without what makes `_update` slow; loops that processors run side by side."""
+    gain, decay, spike_gain, floor = floats[GAIN], floats[DECAY], floats[SPIKE_GAIN], floats[FLOOR]
+    size = len(v)
+    if not arrived:
+        for j in range(size):
+            v[j] = gain * current[j] + decay * v[j]
+    elif reset == SETS:
+        for j in range(size):
+            v[j] = gain * current[j] + decay * v[j] + spike_gain * h[j]
+    else:
+        for j in range(size):
+            v[j] = gain * current[j] + spike_gain * h[j] + decay * v[j]
+    if not fires:
+        return 0
+    if late:
+        for j in range(size):
+            v[j] -= taken[j] * pending[j]
+    if floor > -np.inf:
+        for j in range(size):
+            v[j] = max(floor, v[j])
+    some = 0
+    if strict:
+        for j in range(size):
+            fired[j] = v[j] > thresholds[j]
+            some += fired[j]
+    else:
+        for j in range(size):
+            fired[j] = v[j] >= thresholds[j]
+            some += fired[j]
+    if late:
+        for j in range(size):
+            pending[j] = fired[j]
+    elif some:
+        for j in range(size):
+            if fired[j]:
+                v[j] = floats[RESET_TO] if reset == SETS else v[j] - taken[j]
+    return some
+
+
+@_jit
+def _update(
+    ints: Any,
+    floats: Any,
+    row: Any,
+    thresholds: Any,
+    taken: Any,
+    v: Any,
+    s: Any,
+    q: Any,
+    waiting: Any,
+    pending: Any,
+    current: Any,
+    arrived: bool,
+    exciting: Any,
+    inhibiting: Any,
+    fired: Any,
+    fires: bool,
+) -> int:
+    """One tick of one layer, of any dynamics. Returns how many neurons fired."""
+    some = 0
+    gain, decay, spike_gain = floats[GAIN], floats[DECAY], floats[SPIKE_GAIN]
+    alpha, floor, adapts = floats[SYNAPSE_DECAY], floats[FLOOR], ints[ADAPTS]
+    reset, late, holds = ints[RESET], ints[LATE], ints[HOLDS]
+    per_ms = round(32768.0 * 1e-3 / floats[TICK_S])
+    for j in range(len(v)):
+        ready = waiting[j] == 0
+        if not ready:
+            waiting[j] -= 1
+        into = exciting[j] if arrived else 0.0
+        out = inhibiting[j] if arrived else 0.0
+        if ready or not holds:
+            if row[IS_FIXED]:
+                moved = _moved_fixed(v[j], current[j], into, out, row, per_ms)
+            else:
+                h = _saturated(into, row[SHIFT_E]) - _saturated(out, row[SHIFT_I])
+                if alpha != 0.0:
+                    s[j] = alpha * s[j] + gain * current[j] + spike_gain * h
+                    moved = decay * v[j] + floats[SYNAPSE_GAIN] * s[j]
+                elif reset == SETS:
+                    moved = gain * current[j] + decay * v[j] + spike_gain * h
+                else:
+                    moved = gain * current[j] + spike_gain * h + decay * v[j]
+            if pending[j]:
+                moved -= taken[j]
+            v[j] = max(floor, moved) if fires else moved
+        else:  # the input is lost, though it goes on in a synaptic current
+            s[j] = alpha * s[j] + gain * current[j] + spike_gain * (into - out)
+        over = False
+        if fires:
+            seen = v[j]
+            if adapts:
+                q[j] *= floats[ADAPTATION_DECAY]
+                seen -= q[j]
+            if ints[NOISY]:
+                rate = floats[C_1] * seen + floats[C_2] * np.exp(floats[C_3] * seen)
+                if ready and rate > 0.0:
+                    over = np.random.random() <= -np.expm1(-rate * floats[TICK_S])  # noqa: NPY002  # all that Numba has
+            else:
+                over = seen > thresholds[j] if ints[STRICT] else seen >= thresholds[j]
+                over = over and (ready or holds)
+        fired[j] = over
+        some += over
+        pending[j] = over and late
+        if over:
+            waiting[j] = ints[REFRACTORY]
+            if reset == SETS:
+                v[j] = floats[RESET_TO]
+            elif reset == SUBTRACTS and not late:
+                v[j] -= taken[j]
+            if adapts:
+                q[j] += taken[j]
+    return some
+
+
+@_jit
+def advance(
+    ints: Any,
+    floats: Any,
+    detours: Any,
+    first: int,
+    last: int,
+    seed: int,
+    inputs: Any,
+    biases: Any,
+    spikes: Any,
+    v: Any,
+    s: Any,
+    q: Any,
+    waiting: Any,
+    pending: Any,
+    ring: Any,
+    raster: Any,
+    traces: Any,
+) -> None:
+    """Advance every sample from tick `first` to tick `last` (exclusive), in place.
+
+    Parameters
+    ----------
+    ints, floats : as `pack` returns them
+    detours : int64 [m, 4]
+        Layer, source, neuron and delay of synapses with a delay of their own.
+    inputs : float64 [n, sizes[0]]
+        The first layer's currents with its bias, once the observation acts.
+    biases : float64 [neurons]
+    spikes : uint8 [n, steps, n_channels]
+        Input spikes; steps = 0 where there are none.
+    v, s, q : float64 [n, neurons]
+        Potentials, synaptic currents, adaptation of thresholds.
+    waiting : int64 [n, neurons]
+        Ticks until a neuron is no longer refractory.
+    pending : uint8 [n, neurons]
+        Who fired in the tick before, and is to be reset now.
+    ring : uint8 [n, RING, neurons]
+        The last spikes, for delays.
+    raster : uint8 [n, steps, neurons], steps = 0: not recorded
+    traces : float64 [n, steps, neurons], steps = 0: not recorded
+    """
+    n_layers, depth, per_step = ints[N_LAYERS], ints[RING], ints[PER_STEP]
+    neurons, ticks = v.shape[1], last - first
+    exciting, inhibiting, nothing = np.empty(neurons), np.empty(neurons), np.zeros(neurons)
+    # Who fired in each tick, and how many of a layer, after the `depth` ticks that came before.
+    past = np.zeros((depth + ticks, neurons), dtype=np.uint8)
+    active = np.zeros((n_layers, depth + ticks), dtype=np.int64)
+    plain = not (ints[NOISY] or ints[ADAPTS] or ints[REFRACTORY] or ints[BY_RECEPTOR] or floats[SYNAPSE_DECAY])
+    reset, late, strict, loss = ints[RESET], ints[LATE], ints[STRICT], floats[LOSS]
+    for i in range(v.shape[0]):
+        if loss or ints[NOISY]:
+            np.random.seed((seed + i * 1000003 + first * 7919) % 4294967296)  # noqa: NPY002
+        past[:depth] = ring[i]
+        past[depth:] = 0
+        before, start, n_before = 0, 0, ints[N_CHANNELS]
+        at = HEAD_FLOATS
+        for layer in range(n_layers):  # one after the other, through all ticks: no layer feeds one before it
+            row = ints[HEAD_INTS + layer * WIDTH : HEAD_INTS + (layer + 1) * WIDTH]
+            size, delay, rows = row[SIZE], row[DELAY], row[ROWS]
+            end = start + size
+            synapses = ints[rows + n_before] if rows else n_before * size
+            thresholds, taken = floats[at : at + size], floats[at + size : at + 2 * size]
+            weights = floats[at + 2 * size : at + 2 * size + synapses]
+            at += 2 * size + synapses
+            by_receptor = ints[BY_RECEPTOR] and not rows
+            fires = thresholds[0] < np.inf
+            potentials, synaptic, adapted = v[i, start:end], s[i, start:end], q[i, start:end]
+            wait, reset_next, bias = waiting[i, start:end], pending[i, start:end], biases[start:end]
+            e, h = exciting[:size], inhibiting[:size]
+            active[layer] = 0
+            for m in range(depth):
+                for j in range(start, end):
+                    active[layer, m] += past[m, j]
+            for k in range(first, last):
+                m = k - first + depth
+                if k >= row[UNTIL]:
+                    if layer < n_layers - 1:
+                        potentials[:] = 0.0
+                else:
+                    arrived = False
+                    if layer == 0:
+                        t, between = divmod(k - ints[SPIKES_AT], per_step)
+                        if between == 0 and 0 <= t < spikes.shape[1]:
+                            arrived = True
+                            _arrive(e, h, by_receptor, spikes[i, t], weights, rows, ints)
+                    elif active[layer - 1, m - delay]:
+                        arrived = True
+                        _arrive(e, h, by_receptor, past[m - delay, before:start], weights, rows, ints)
+                    if detours.shape[0]:
+                        if not arrived:
+                            e[:] = 0.0
+                            h[:] = 0.0
+                        arrived |= _detour(detours, layer, weights, k, delay, m, past, before, e)
+                    current = bias
+                    if layer == 0 and k >= ints[INPUT_AT]:
+                        current = inputs[i]
+                    elif k < ints[BIAS_AT]:
+                        current = nothing[:size]
+                    fired = past[m, start:end]
+                    if plain:
+                        active[layer, m] = _update_plain(
+                            floats,
+                            reset,
+                            late,
+                            strict,
+                            thresholds,
+                            taken,
+                            potentials,
+                            reset_next,
+                            current,
+                            arrived,
+                            e,
+                            fired,
+                            fires,
+                        )
+                    else:
+                        active[layer, m] = _update(
+                            ints,
+                            floats,
+                            row,
+                            thresholds,
+                            taken,
+                            potentials,
+                            synaptic,
+                            adapted,
+                            wait,
+                            reset_next,
+                            current,
+                            arrived,
+                            e,
+                            h,
+                            fired,
+                            fires,
+                        )
+                    if active[layer, m] and raster.shape[1]:
+                        for j in range(size):
+                            if fired[j] and raster[i, k // per_step, start + j] < 255:
+                                raster[i, k // per_step, start + j] += 1
+                    if loss and layer < n_layers - 1:
+                        for j in range(size):
+                            if fired[j] and np.random.random() < loss:  # noqa: NPY002
+                                fired[j] = 0
+                if traces.shape[1] and (k + 1) % per_step == 0:
+                    traces[i, k // per_step, start:end] = potentials
+            before, start, n_before = start, end, size
+        ring[i] = past[ticks:]

@@ -1,0 +1,181 @@
+"""A session of any dynamics: the simulation that stands between a Network and its target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...models.layers import Sparse
+from ...models.stimulus import FloatArray, Stimulus
+from ..backend import Readout
+from ..software_session import NO_SPIKES, SoftwareSession
+from .dynamics import Dynamics
+from .loops import HEAD_INTS, NOTHING, RING, SETS, SUBTRACTS, WIDTH, advance
+
+Ints = NDArray[np.int64]
+
+
+class DepartedSession(SoftwareSession):
+    """A session of any dynamics, for any number of samples; see `spikeloop.deploy.backend.Session`.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    seed : int
+        Sample i of a window draws its random numbers from ``seed + i``.
+    """
+
+    def __init__(self, dynamics: Dynamics, seed: int = 0) -> None:
+        super().__init__([layer.size for layer in dynamics.layers], dynamics.network.output_fires)
+        self._dynamics = dynamics
+        self._seed = seed
+        self._ints, self._floats = pack(dynamics)
+        self._detours = np.array(
+            [(d.layer, d.source, d.neuron, d.delay) for d in dynamics.detours], dtype=np.int64
+        ).reshape(-1, 4)
+        self._starts = np.concatenate([layer.start for layer in dynamics.layers])
+        self._biases = _quantised(np.concatenate([layer.bias for layer in dynamics.layers]), dynamics.input_unit)
+        self._allocate(1)
+
+    def _allocate(self, n: int) -> None:
+        neurons = self._neurons
+        self._v, self._s, self._q = (np.empty((n, neurons)) for _ in range(3))
+        self._waiting = np.empty((n, neurons), dtype=np.int64)
+        self._pending = np.empty((n, neurons), dtype=np.uint8)
+        self._ring = np.empty((n, self._ints[RING], neurons), dtype=np.uint8)
+        self._inputs = np.empty((n, self._layers[0].stop))
+
+    def _begin(self, stimulus: Stimulus) -> None:
+        if len(stimulus) != len(self._v):
+            self._allocate(len(stimulus))
+        self._v[:] = self._starts
+        for array in (self._s, self._q, self._waiting, self._pending, self._ring):
+            array.fill(0)
+        self._inputs[:] = _quantised(first_inputs(self._dynamics, stimulus.currents), self._dynamics.input_unit)
+        self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
+
+    def _advance(self, first: int, last: int) -> None:
+        advance(
+            self._ints,
+            self._floats,
+            self._detours,
+            first * self._dynamics.ticks_per_step,
+            last * self._dynamics.ticks_per_step,
+            self._seed,
+            self._inputs,
+            self._biases,
+            self._spikes,
+            self._v,
+            self._s,
+            self._q,
+            self._waiting,
+            self._pending,
+            self._ring,
+            self._raster,
+            self._traces,
+        )
+
+    def _readout(self) -> Readout:
+        dynamics, layers, recording = self._dynamics, self._layers, self._recording
+        potentials = (self._v[:, layers[-1]] - self._starts[layers[-1]]) * dynamics.output_scale
+        if dynamics.answers_only:
+            potentials = np.eye(potentials.shape[1]).take(potentials.argmax(axis=1), axis=0)
+        rasters = traces = output_raster = None
+        if recording.spikes or self._fires:
+            shown = self._shown()
+            output_raster = shown[:, :, layers[-1]] if self._fires else None
+            if recording.spikes:
+                rasters = tuple(self._of_copies(i, shown[:, :, at]) for i, at in enumerate(self._spiking))
+        if recording.potentials:
+            traces = tuple(self._mean(i, self._traces[:, :, at] - self._starts[at]) for i, at in enumerate(layers))
+        return Readout(potentials, output_raster, rasters, traces)
+
+    def _shown(self) -> NDArray[np.uint8]:
+        """Spikes in the steps that they are shown in."""
+        shift, fired = self._dynamics.spike_shift, self._raster
+        if not shift:
+            return fired.copy()
+        shown = np.zeros_like(fired)
+        shown[:, shift:] = fired[:, :-shift]
+        return shown
+
+    def _of_copies(self, layer: int, counts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        copies = self._dynamics.copies[layer]
+        if copies == 1:
+            return counts.copy()
+        total = counts.reshape(*counts.shape[:2], -1, copies).sum(axis=-1, dtype=np.int64)
+        shown: NDArray[np.uint8] = np.minimum(total, 255).astype(np.uint8)
+        return shown
+
+    def _mean(self, layer: int, values: FloatArray) -> FloatArray:
+        copies = self._dynamics.copies[layer]
+        if layer == len(self._layers) - 1:
+            return values * self._dynamics.output_scale
+        mean: FloatArray = values.reshape(*values.shape[:2], -1, copies).mean(axis=-1)
+        return mean
+
+
+def first_inputs(dynamics: Dynamics, currents: FloatArray) -> FloatArray:
+    """What the currents [n, n_channels] give each neuron of the first layer: [n, size], its bias included."""
+    first, weights = dynamics.layers[0], dynamics.input_weights
+    if isinstance(weights, Sparse):
+        found = currents @ weights.dense()
+    else:
+        found = np.zeros((len(currents), weights.shape[1]))
+        for channel, row in enumerate(weights):  # in this order, as targets add
+            found += currents[:, channel, None] * row
+    return np.repeat(found, dynamics.copies[0], axis=1) * first.gains + first.bias
+
+
+def _quantised(values: FloatArray, unit: float) -> FloatArray:
+    return np.rint(values / unit) * unit if unit else values
+
+
+def pack(dynamics: Dynamics) -> tuple[Ints, FloatArray]:
+    """Dynamics for `advance`."""
+    longest = max([layer.delay for layer in dynamics.layers] + [detour.delay for detour in dynamics.detours])
+    noise = dynamics.noise
+    head = [
+        len(dynamics.layers),
+        dynamics.network.n_channels,
+        dynamics.ticks_per_step,
+        longest + 1,
+        dynamics.bias_at,
+        dynamics.input_at,
+        dynamics.spikes_at,
+        {"subtract": SUBTRACTS, "zero": SETS, "none": NOTHING}[dynamics.reset],
+        dynamics.late,
+        dynamics.refractory,
+        dynamics.holds,
+        dynamics.strict,
+        noise is not None,
+        dynamics.adapts,
+        any(layer.shifts is not None or layer.fixed is not None for layer in dynamics.layers),
+    ]
+    floats = [
+        np.array([
+            dynamics.gain, dynamics.decay, dynamics.spike_gain, dynamics.synapse_decay, dynamics.synapse_gain,
+            dynamics.reset_to, dynamics.floor, dynamics.tick_s,
+            *((noise.c_1, noise.c_2, noise.c_3) if noise else (0.0, 0.0, 0.0)),
+            dynamics.adaptation_decay, dynamics.loss,
+        ])
+    ]  # fmt: skip
+    rows: list[int] = []
+    structure: list[NDArray[Any]] = []
+    end = HEAD_INTS + WIDTH * len(dynamics.layers)
+    for layer in dynamics.layers:
+        at = 0
+        floats += [layer.threshold, layer.taken]
+        if isinstance(layer.weights, Sparse):
+            at = end
+            structure += [layer.weights.starts, layer.weights.columns]
+            end += layer.weights.starts.size + layer.weights.columns.size
+            floats.append(layer.weights.values)
+        else:
+            floats.append(layer.weights.ravel())
+        shifts, fixed = layer.shifts or (-1, -1), layer.fixed
+        rows += [layer.size, layer.delay, layer.until, at, *shifts]
+        rows += [0, 0, 0] if fixed is None else [fixed.resistance, fixed.decay, 1]
+    return np.concatenate([[*head, *rows], *structure], dtype=np.int64), np.concatenate(floats)
