@@ -44,14 +44,16 @@ def interleaved(systems: Mapping[str, Callable[[], object]], rounds: int, block:
     return {name: np.array(values) for name, values in times.items()}
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> None:
+def show(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "", width: int = 118
+) -> None:
     """Print a table; columns whose name ends with a space are aligned right."""
     table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=118).print(table)
+    Console(width=width).print(table)
 
 
 def verdict(value: float, bound: float, *, at_most: bool) -> str:

@@ -1,22 +1,35 @@
-"""check: does a deployed agent decide as it was trained?"""
+"""check: does a deployed agent decide as it was trained, and if not, why?"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..deploy.twin import trained_for
+from ..bridges.environments import GymnasiumEnvironment
+from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
-from ..runtime.decision import Divergence
+from ..runtime.agent import Decider
+from ..runtime.fidelity import FidelityReport, compared_with, launch_expected, observations_of
 from ..runtime.fidelity import check as check_fidelity
-from ..runtime.fidelity import load_observations
+from ..runtime.fidelity.anytime import require_steps
+from ..runtime.fidelity.large import Case, target_records
+from ..runtime.fidelity.observations import split_environment
+from ..runtime.fidelity.report import Against, Record
+from .fidelity import print_report, print_summary
 from .live import planned
-from .options import AgentArgument, JsonOption, ProfileOption, SeedOption, SetOption
-from .output import emit, facts, progress, say
+from .options import JsonOption, SeedOption, SetOption
+from .output import emit, line, progress, say
+
+OF_EPISODES = 1_000  # observations
+BASELINES: tuple[Against, ...] = ("reference", "twin")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,72 +38,225 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    agent: AgentArgument,
-    on: ProfileOption,
-    observations: Annotated[
-        Path, typer.Option("--observations", metavar="FILE", help=".npy, or .npz with the array 'observations'.")
+    agents: Annotated[
+        list[str],
+        typer.Argument(metavar="AGENT...", help="Bundled agents' names (spikeloop agents), or network files (.spk)."),
     ],
+    on: Annotated[
+        list[str],
+        typer.Option("--on", metavar="PROFILE", help="A profile's name (spikeloop profiles) or file; repeatable."),
+    ],
+    observations: Annotated[
+        str,
+        typer.Option(
+            "--observations",
+            metavar="FILE|ENV:EPISODES",
+            help=".npy; .npz with the array 'observations'; a run's trace (.db); or as CartPole-v1:20, the states that "
+            "the agent meets in so many episodes, which the target then plays by itself, too.",
+        ),
+    ],
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--most",
+            min=1,
+            help=f"At most so many observations, evenly picked from all there are; of episodes {OF_EPISODES:,} unless "
+            "given, of files all.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
-    require: Annotated[
-        float | None,
-        typer.Option("--require", min=0.0, max=100.0, help="Exit with 1 if the agreement (in %) is below."),
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N,N...", help="Several seeds, in place of --seed.")
     ] = None,
     against: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--against",
-            metavar="WHAT",
-            help="'reference': the network's own dynamics; 'twin': the profile's, in software. Default: the twin, for "
-            "an agent trained for this profile, else the reference.",
+            metavar="WHAT|FILE",
+            help="'reference': the network's own dynamics; 'twin': the profile's, in software (default: the twin for "
+            "an agent trained for this profile, else the reference). A file: the conventional network it came from, "
+            "compared as well. Repeatable.",
         ),
+    ] = None,
+    steps_sweep: Annotated[
+        str | None,
+        typer.Option("--steps-sweep", metavar="N,N...", help="Windows of other lengths to try, as 10,20,50."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain/--no-explain", help="Say what each departure of the profile costs.")
+    ] = True,
+    require: Annotated[
+        float | None,
+        typer.Option("--require", min=0.0, max=100.0, help="Exit with 1 if an agreement (in %) is below."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page that needs no network.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, as tcp://host:8786.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="FOLDER", help="Keep finished work there; the same command goes on from it."),
     ] = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare a deployed agent with what it was trained as, on given observations: action agreement and |dV|."""
-    network = load(agent)
-    profile = load_profile(on, parse_settings(set_ or []))
-    planned(network, profile)
-    states = load_observations(observations)
-    with progress(f"{network.name} on {profile.name}", len(states), unit="observations") as update:
-        report = check_fidelity(
+    """Compare deployed agents with what they were trained as, find where they first part, and say why."""
+    baseline, origin_file = _against(against or [])
+    windows = require_steps(_numbers(steps_sweep, "--steps-sweep")) if steps_sweep else ()
+    many_seeds = _numbers(seeds, "--seeds") if seeds else [seed]
+    page = _page(report)
+    networks = [load(agent) for agent in agents]
+    profiles = [load_profile(name, parse_settings(set_ or [])) for name in on]
+    for network in networks:
+        for profile in profiles:
+            planned(network, profile)
+    env, episodes = split_environment(observations) or (None, 0)
+    most = most or (OF_EPISODES if env else sys.maxsize)
+    cases = [
+        _case(network, profile, one, observations, most, baseline)
+        for network in networks
+        for profile in profiles
+        for one in many_seeds
+    ]
+    given: Sequence[Record | None] = [None] * len(cases)
+    if jobs > 1 or cluster is not None or keep is not None:
+        with _progress("targets", "shares") as update:
+            given = target_records(
+                [case for case, _ in cases], jobs=jobs, cluster=cluster, folder=keep, on_progress=update, on_note=say
+            )
+    reports = []
+    for (case, source), known in zip(cases, given, strict=True):
+        with _origin(origin_file, case.network) as origin, _stages(case) as told:
+            reports.append(
+                check_fidelity(
+                    case.network,
+                    case.profile,
+                    case.states,
+                    seed=case.seed,
+                    against=baseline,
+                    origin=origin,
+                    explain=explain,
+                    steps_sweep=windows,
+                    environment=None if env is None else partial(_environment, env, network=case.network),
+                    episodes=episodes,
+                    source=source,
+                    given=known,
+                    on_progress=told,
+                )
+            )
+    _show(reports, json)
+    if page is not None and report is not None:
+        page(reports, report)
+        if not json:
+            line(f"{report}: the report")
+    _require(reports, require)
+
+
+def _case(
+    network: Network, profile: Profile, seed: int, observations: str, most: int, baseline: Against | None
+) -> tuple[Case, str]:
+    """A deployment and its observations, and where they came from."""
+    whom = baseline or compared_with(network, profile)
+    with progress(f"{network.name}, observations", 1, unit="episodes") as update:
+        found = observations_of(
+            observations,
             network,
-            profile,
-            states,
             seed=seed,
-            against=against,  # type: ignore[arg-type]  # checked there
+            most=most,
+            make_environment=partial(_environment, network=network),
+            player=partial(launch_expected, network, profile, whom, seed=seed),
             on_progress=update,
         )
+    return Case(network, profile, found.values, seed), found.source
+
+
+def _show(reports: list[FidelityReport], json: bool) -> None:
     if json:
-        emit(report.as_dict())
-    else:
-        low, high = report.interval
-        facts(
-            f"{report.network} on {report.profile}, {report.observations} observations",
-            [
-                ("compared with", _shadow(report.against, network, profile)),
-                (
-                    "action agreement",
-                    f"{100 * report.agreement:.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  (95 % Wilson)",
-                ),
-                ("|dV| of the output", f"at most {report.max_abs_dv:.3g}, median {report.median_abs_dv:.3g}"),
-                ("spike trains", f"{report.differing_trains} of {report.trains} differ"),
-                ("first disagreement", "none" if report.first_disagreement is None else report.first_disagreement),
-                ("first divergence", _divergence(report.first_divergence)),
-                ("ms per decision", f"{report.ms_per_decision:.3f} (spikes recorded)"),
-            ],
+        documents = [report.as_dict() for report in reports]
+        emit(documents[0] if len(documents) == 1 else {"reports": documents})
+        return
+    for report in reports:
+        print_report(report)
+    if len(reports) > 1:
+        print_summary(reports)
+
+
+def _require(reports: list[FidelityReport], require: float | None) -> None:
+    """The gate."""
+    if require is None:
+        return
+    failed = [report for report in reports if 100 * report.agreement < require]
+    for report in failed:
+        share = 100 * report.agreement
+        say(
+            f"{report.network} on {report.profile}: agreement is {share:.2f} %, required are {require:g} %: "
+            f"{require - share:.2f} points too little"
         )
-    if require is not None and 100 * report.agreement < require:
-        say(f"agreement is {100 * report.agreement:.2f} %, required are {require:g} %")
+    if failed:
         raise typer.Exit(1)
 
 
-def _shadow(against: str, network: Network, profile: Profile) -> str:
-    """What decisions are compared with, in words."""
-    if against == "reference":
-        return "the reference"
-    return f"the twin of {profile.name}" + (", which it was trained under" if trained_for(network, profile) else "")
+def _against(words: list[str]) -> tuple[Against | None, str | None]:
+    """The baseline, and the file of the conventional network."""
+    baselines = [word for word in BASELINES if word in words]
+    files = [word for word in words if word not in BASELINES]
+    for given, what in ((baselines, "'reference' and 'twin'"), (files, "several files")):
+        if len(given) > 1:
+            raise InvalidInputError(f"--against was given {what}; give one of them.")
+    return (baselines[0] if baselines else None), (files[0] if files else None)
 
 
-def _divergence(first: tuple[int, Divergence] | None) -> str:
-    return "none: every spike is the same" if first is None else f"observation {first[0]}, {first[1]}"
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or max(numbers) >= 2**31 or len(set(numbers)) < len(numbers):
+        raise InvalidInputError(f"{option} {text} was given; different whole numbers with commas between are needed.")
+    return numbers
+
+
+def _page(path: Path | None) -> Any:
+    """What writes the page, looked for before anything long is begun."""
+    if path is None:
+        return None
+    if path.is_dir() or not path.parent.is_dir():
+        raise InvalidInputError(f"--report {path} was given; a file in a folder that exists is needed.")
+    from .report import write_page
+
+    return write_page
+
+
+def _environment(name: str, network: Network) -> GymnasiumEnvironment:
+    return GymnasiumEnvironment(name, n_inputs=network.n_inputs, n_actions=network.n_outputs)
+
+
+@contextlib.contextmanager
+def _origin(file: str | None, network: Network) -> Iterator[tuple[str, Decider] | None]:
+    if file is None:
+        yield None
+        return
+    from .origin import open_origin
+
+    name, decider = open_origin(file, network.n_inputs, network.n_outputs)
+    try:
+        yield name, decider
+    finally:
+        decider.close()
+
+
+@contextlib.contextmanager
+def _progress(description: str, unit: str) -> Iterator[Any]:
+    """A bar whose length is known only later: yields ``update(done, total)``."""
+    with progress(description, 1, unit=unit) as update:
+        yield lambda done, total: update(done, total=total)
+
+
+@contextlib.contextmanager
+def _stages(case: Case) -> Iterator[Any]:
+    """One bar for all that a check does, one stage after the other."""
+    with progress(f"{case.network.name} on {case.profile.name}", len(case.states), unit="") as update:
+        yield lambda stage, done, of: update(done, note=stage, total=of)

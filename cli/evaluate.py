@@ -13,9 +13,9 @@ from ..bridges.environments import GymnasiumEnvironment, Spaces, check_fits
 from ..errors import InvalidInputError, TargetError
 from ..hardware_profiles.profile import parse_settings
 from ..runtime.fidelity import load_observations
+from ..runtime.versions import versions
 from .options import EnvironmentOption, JsonOption, SeedOption, SetOption
 from .output import emit, facts, line, progress, say, table
-from .summary import versions
 
 if TYPE_CHECKING:  # training is imported where it is used: it brings Gymnasium
     from ..training.episodes import Episodes

@@ -26,6 +26,7 @@ from ..runtime.fidelity import compared_with, launch_expected
 from ..runtime.loop import EpisodeResult, run_episodes
 from ..runtime.pacing import MissPolicy, Pace
 from ..runtime.trace import TraceWriter
+from ..runtime.versions import versions
 from .options import (
     AgentArgument,
     EnvironmentOption,
@@ -43,7 +44,7 @@ from .options import (
     TraceOption,
 )
 from .output import emit, line, progress, say
-from .summary import print_summary, summarised, versions
+from .summary import print_summary, summarised
 
 MAX_PACE = 1e6
 

@@ -107,7 +107,7 @@ def facts(title: str, pairs: Sequence[tuple[str, object]]) -> None:
 
 @contextlib.contextmanager
 def progress(description: str, total: int, *, unit: str) -> Iterator[Any]:
-    """A progress bar on stderr, if that is a terminal; yields ``update(done, note="")``."""
+    """A progress bar on stderr, if that is a terminal; yields ``update(done, note="", total=None)``."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -124,7 +124,7 @@ def progress(description: str, total: int, *, unit: str) -> Iterator[Any]:
         disable=not err.is_terminal,
     ) as bar:
         task = bar.add_task(printable(description), total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+        yield lambda done, note="", total=None: bar.update(task, completed=done, note=note, total=total)
 
 
 def _one_line_warning(message: Warning | str, *where: object, **more: object) -> str:

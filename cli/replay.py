@@ -14,9 +14,9 @@ from ..hardware_profiles.profile import parse_settings
 from ..runtime.replay import Replay, ReplayedDecision, recorded_network
 from ..runtime.replay import replay as replay_episode
 from ..runtime.trace import Trace
+from ..runtime.versions import versions
 from .options import JsonOption, SetOption
 from .output import emit, facts, progress, say, table
-from .summary import versions
 
 NO_ENVIRONMENT = "none"
 
@@ -143,7 +143,7 @@ def _verdict(found: Replay) -> str:
     if not found.same:
         return "it is not the same" + (", and should be" if found.broken else "")
     if not found.compared:
-        return "nothing could be compared"
+        return "no decision could be compared" + ("" if found.environment is None else "; the environment is the same")
     if found.environment is None:
         return "every decision that was compared is the same to the bit"
     return "the closed loop is the same to the bit"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import platform
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..deploy.deployment import Deployment
 from ..deploy.energy import estimate_cpu, estimate_spinnaker
 from ..runtime.fidelity import wilson
@@ -101,12 +97,3 @@ def print_summary(facts_of_run: dict[str, Any], result: RunResult, summary: dict
         rows.append(("median ms per decision: all", f"{whole:.3f} (99 % under {summary['ms_per_decision_p99']:.3f})"))
     title = "{agent} on {profile}, {environment}, {mode}".format(**facts_of_run)
     table(f"{title}: {len(result.episodes)} episodes, {result.decisions} decisions", ["", "value "], rows)
-
-
-def versions() -> dict[str, str]:
-    """What is installed here; where the network runs elsewhere, the host's own word is beside."""
-    found = {"python": platform.python_version(), "spikeloop": __version__}
-    for package in ("numpy", "numba", "gymnasium", "ale-py", "pyzmq", "nest-simulator", "torch"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

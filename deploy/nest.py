@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError, SessionStateError, TargetError
+from ..errors import InvalidInputError, SessionStateError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
@@ -41,7 +41,7 @@ class NestBackend:
     cannot: tuple[tuple[str, str], ...] = (
         (
             "potential traces",
-            "recording every potential of every step would slow each decision down; use the reference",
+            "they are NEST's own: reset at the end of the step that fires, where the reference resets in the next",
         ),
     )
 
@@ -183,6 +183,7 @@ class NestSession:
         self._drives = np.zeros((1, first.n_out))
         self._apart = first.neuron_bias  # where currents are added up beforehand, the bias comes by itself
         self._adds_up = any(p.role == "drives" for p in self._deployment.populations)
+        self._sizes = np.array([population.size for population in neurons])
         self._outputs_are_one = neurons[-1].size == 1
 
     # --- one window -----------------------------------------------------------------------------------------------
@@ -198,8 +199,6 @@ class NestSession:
         self._expect("reset", "inject", "reset first")
         if len(stimulus) != 1:
             raise SessionStateError(f"NEST runs one sample at a time; {len(stimulus)} were injected together.")
-        if recording.potentials:
-            raise TargetError("NEST sessions record no potential traces; use the target 'reference' for those.")
         inputs = self._first_inputs(stimulus)
         set_status = self._kernel.llapi_set_nc_status
         try:
@@ -224,6 +223,9 @@ class NestSession:
             raise translated(error) from None
         self._windows += 1
         self._steps_run = self._window.lead_steps
+        # What is there after the steps that have passed already is what windows start with.
+        lead = [np.full(self._sizes.sum(), self._start)] * self._window.lead_steps
+        self._traces: list[FloatArray] | None = lead if recording.potentials else None
         self._phase = "open"
 
     def run(self, steps: int) -> None:
@@ -234,12 +236,15 @@ class NestSession:
         if self._phase == "open":
             steps -= self._window.lead_steps
             self._phase = "running"
-        if steps:
+        # Potentials are read after each step: a recorder would have to be created, and costs every window from then on.
+        for part in [1] * steps if self._traces is not None else [steps] if steps else []:
             try:
-                self._run_ms(steps * self._window.step_ms)
+                self._run_ms(part * self._window.step_ms)
+                if self._traces is not None:
+                    self._traces.append(np.array(self._kernel.llapi_get_nc_status(self._neurons, "V_m"), dtype=float))
             except self._error as error:
                 raise translated(error) from None
-            self._steps_run += steps
+            self._steps_run += part
 
     def read(self) -> Readout:
         """The output layer's potentials, and the spikes where they are recorded."""
@@ -251,15 +256,16 @@ class NestSession:
             start, grid = self._start, self._window.read_grid
             # In plain Python: for as few values as there are actions, NumPy's calls cost more than the arithmetic.
             potentials = np.array([[_rounded(value - start, grid) for value in values]])
-            if not self._recording:
+            if not self._recording and self._traces is None:
                 return Readout(potentials)
-            rasters = self._rasters()
+            rasters = self._rasters() if self._recording else None
         except self._error as error:
             raise translated(error) from None
         return Readout(
             potentials=potentials,
-            output_raster=rasters[-1] if self._network.output_fires else None,
+            output_raster=rasters[-1] if rasters and self._network.output_fires else None,
             rasters=rasters,
+            traces=None if self._traces is None else self._split(np.array(self._traces) - start),
         )
 
     def close(self) -> None:
@@ -364,6 +370,10 @@ class NestSession:
             np.add.at(counts[0], (steps[inside], senders[inside] - first), 1)
             rasters.append(counts)
         return tuple(rasters)
+
+    def _split(self, traces: FloatArray) -> tuple[FloatArray, ...]:
+        """Potentials [steps, neurons] by layer: [1, steps, neurons]."""
+        return tuple(np.split(traces[None], np.cumsum(self._sizes)[:-1], axis=2))
 
     def _expect(self, phase: str, verb: str, instead: str) -> None:
         if self._phase == phase or (self._phase == "running" and phase == "open"):

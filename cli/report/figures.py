@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...runtime.fidelity.report import Agreement, Anytime, Attribution, FidelityReport, FreeRunning, Histogram
+from .. import words
 from ..output import printable
-from . import words
 from .svg import EXPECTED, FOURTH, HEIGHT, INK, SOFT, TARGET, THIRD, Drawing, canvas, few_ticks, to_svg
 
 

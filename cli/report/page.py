@@ -11,8 +11,8 @@ from typing import Any
 from ... import __version__
 from ...errors import InvalidInputError, MissingPackageError
 from ...runtime.fidelity.report import FidelityReport
+from .. import words
 from ..output import printable, unfolded
-from . import words
 
 _PACKAGES = {"jinja2": "Jinja2", "markupsafe": "Jinja2", "matplotlib": "Matplotlib"}
 try:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...runtime.fidelity.report import FirstDivergence
-from . import words
+from .. import words
 from .svg import EXPECTED, INK, SOFT, TARGET, Drawing, canvas, few_ticks, to_svg
 
 Events = tuple[tuple[int, int, int, int], ...]

@@ -4,7 +4,7 @@ All of it is one update. In tick k, of a layer whose spikes come from neurons th
 
     h       = sum of the weights arriving                        # each receptor saturates by itself, if it does
     S      <- synapse_decay*S + gain*I + spike_gain*h
-    V      <- decay*V + synapse_gain*S  [ - taken, where it fired in tick k-1 and the reset is `late` ]
+    V      <- decay*V + synapse_gain*S  [ - taken, or of V = reset_to, where it fired in tick k-1 and resets are `late` ]
     V      <- max(floor, V)
     fires at V > threshold (strict), or >=, or at random:   V <- V - taken, or reset_to; refractory
 
@@ -29,16 +29,31 @@ ALWAYS = 1 << 40  # in ticks
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
-    """s16.15 arithmetic of one layer, as `neuron_twin` states it: V <- target - (target - V)*decay, target = R*I.
+    """s16.15 arithmetic of one layer, as `neuron_twin` states it.
 
     Attributes
     ----------
-    resistance, decay : int
-        In units of 2^-15; a decay of 0 stands for none at all: V <- V + R*I.
+    resistance, decay, per_ms : int
+        In units of 2^-15; what arrives is multiplied by `per_ms`.
+    leaky : bool
+        V <- target - (target - V)*decay with target = R*I; otherwise V <- V*decay + R*I.
     """
 
     resistance: int
     decay: int
+    per_ms: int
+    leaky: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Membrane:
+    """What `Dynamics` says of all layers, of one that has other neurons than the rest."""
+
+    gain: float
+    decay: float
+    spike_gain: float
+    reset_to: float
+    floor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,10 @@ class Layer:
         Ring-buffer shifts of both receptors, whose sums saturate; None: nothing saturates.
     fixed : FixedPoint, or None
         None: float64.
+    zero : float
+        The potential that is read as 0.
+    membrane : Membrane, or None
+        None: as the Dynamics say.
     """
 
     weights: Connections
@@ -81,6 +100,8 @@ class Layer:
     until: int = ALWAYS
     shifts: tuple[int, int] | None = None
     fixed: FixedPoint | None = None
+    zero: float = 0.0
+    membrane: Membrane | None = None
 
     @property
     def size(self) -> int:
@@ -114,7 +135,7 @@ class Dynamics:
     reset_to : float
         What a reset to zero sets to.
     late : bool
-        Whether a subtraction takes place in the tick after the spike.
+        Whether a reset takes place in the tick after the spike.
     refractory : int, in ticks
     holds : bool
         While refractory the potential stays as it is and input is lost; otherwise the neuron only cannot fire.
@@ -126,7 +147,10 @@ class Dynamics:
         In place of a reset, a spike raises the neuron's threshold by what is `taken`; the rise decays by
         `adaptation_decay` a tick.
     loss : float
-        The probability that a spike between two layers is lost on its way.
+        The probability that a spike between two layers is lost on its way, for all neurons that it goes to.
+    loss_per_synapse : float
+        The probability that it is lost on its way to one of them, whatever becomes of the others. `detours` take no
+        part in it.
     copies : tuple of int
         How many neurons of the target stand for one of the Network, by layer; `output_scale`: see Readings.
     answers_only : bool
@@ -159,6 +183,7 @@ class Dynamics:
     adapts: bool = False
     adaptation_decay: float = 1.0
     loss: float = 0.0
+    loss_per_synapse: float = 0.0
     copies: tuple[int, ...] = ()
     output_scale: float = 1.0
     answers_only: bool = False
@@ -167,7 +192,7 @@ class Dynamics:
     @property
     def random(self) -> bool:
         """Whether random numbers are drawn."""
-        return self.noise is not None or self.loss > 0
+        return self.noise is not None or self.loss > 0 or self.loss_per_synapse > 0
 
     def with_layer(self, index: int, layer: Layer) -> Dynamics:
         """The same with another layer."""

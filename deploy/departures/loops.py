@@ -13,10 +13,11 @@ from ..spinnaker.neuron_twin import _times, _wrap
 # Integers at the head; then a row for each layer, and the structure of sparse connections.
 (N_LAYERS, N_CHANNELS, PER_STEP, RING, BIAS_AT, INPUT_AT, SPIKES_AT, RESET, LATE, REFRACTORY, HOLDS, STRICT, NOISY,
  ADAPTS, BY_RECEPTOR, HEAD_INTS) = range(16)  # fmt: skip
-SIZE, DELAY, UNTIL, ROWS, SHIFT_E, SHIFT_I, RESISTANCE, FIXED_DECAY, IS_FIXED, WIDTH = range(10)
-# Floats at the head; then of each layer its thresholds, what resets take, and weights.
-(GAIN, DECAY, SPIKE_GAIN, SYNAPSE_DECAY, SYNAPSE_GAIN, RESET_TO, FLOOR, TICK_S, C_1, C_2, C_3, ADAPTATION_DECAY,
- LOSS, HEAD_FLOATS) = range(14)  # fmt: skip
+SIZE, DELAY, UNTIL, ROWS, SHIFT_E, SHIFT_I, RESISTANCE, FIXED_DECAY, PER_MS, FIXED, WIDTH = range(11)
+LEAKY = 2  # of FIXED: 0 is float64, 1 plain s16.15
+# Floats at the head; then of each layer its membrane, thresholds, what resets take, and weights.
+(SYNAPSE_DECAY, SYNAPSE_GAIN, TICK_S, C_1, C_2, C_3, ADAPTATION_DECAY, LOSS, SYNAPSE_LOSS, HEAD_FLOATS) = range(10)
+GAIN, DECAY, SPIKE_GAIN, RESET_TO, FLOOR, MEMBRANE = range(6)
 SUBTRACTS, SETS, NOTHING = range(3)
 
 
@@ -48,6 +49,26 @@ def _arrive(exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weigh
 
 
 @_jit
+def _arrive_lossy(
+    exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weights: Any, rows: int, ints: Any, loss: float
+) -> None:
+    """The same where each synapse loses spikes at random."""
+    size = len(exciting)
+    exciting[:] = 0.0
+    inhibiting[:] = 0.0
+    for k in range(len(spikes)):
+        if spikes[k]:
+            first, last = (ints[rows + k], ints[rows + k + 1]) if rows else (k * size, (k + 1) * size)
+            for at in range(first, last):
+                if np.random.random() >= loss:  # noqa: NPY002  # all that Numba has
+                    j = ints[rows + len(spikes) + 1 + at] if rows else at - first
+                    if by_receptor and weights[at] < 0:
+                        inhibiting[j] -= weights[at]
+                    else:
+                        exciting[j] += weights[at]
+
+
+@_jit
 def _detour(
     detours: Any, layer: int, weights: Any, k: int, delay: int, at: int, past: Any, before: int, e: Any
 ) -> bool:
@@ -69,20 +90,21 @@ def _saturated(sum_: float, shift: int) -> float:
 
 
 @_jit
-def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, row: Any, per_ms: int) -> Any:
+def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, row: Any) -> Any:
     """The potential after a tick in s16.15, as the firmware computes it."""
+    per_ms = row[PER_MS]
     into = _times(_wrap(np.int64(np.floor(_saturated(exciting, row[SHIFT_E]) * 32768.0))), per_ms)
     out = _times(_wrap(np.int64(np.floor(_saturated(inhibiting, row[SHIFT_I]) * 32768.0))), per_ms)
     moved = _times(_wrap(_wrap(into - out) + np.int64(np.rint(current * 32768.0))), row[RESISTANCE])
     before = np.int64(np.rint(v * 32768.0))
-    if row[FIXED_DECAY] == 0:
-        return _wrap(before + moved) / 32768.0
+    if row[FIXED] != LEAKY:
+        return _wrap(_times(before, row[FIXED_DECAY]) + moved) / 32768.0
     return _wrap(moved - _times(_wrap(moved - before), row[FIXED_DECAY])) / 32768.0
 
 
 @_jit
 def _update_plain(
-    floats: Any,
+    membrane: Any,
     reset: int,
     late: int,
     strict: int,
@@ -97,8 +119,11 @@ def _update_plain(
     fires: bool,
 ) -> int:
     """One tick of one layer in float64, without what makes `_update` slow; loops that processors run side by side."""
-    gain, decay, spike_gain, floor = floats[GAIN], floats[DECAY], floats[SPIKE_GAIN], floats[FLOOR]
-    size = len(v)
+    gain, decay, spike_gain, floor = membrane[GAIN], membrane[DECAY], membrane[SPIKE_GAIN], membrane[FLOOR]
+    reset_to, size = membrane[RESET_TO], len(v)
+    if late and reset == SETS:
+        for j in range(size):
+            v[j] = reset_to if pending[j] else v[j]
     if not arrived:
         for j in range(size):
             v[j] = gain * current[j] + decay * v[j]
@@ -110,7 +135,7 @@ def _update_plain(
             v[j] = gain * current[j] + spike_gain * h[j] + decay * v[j]
     if not fires:
         return 0
-    if late:
+    if late and reset == SUBTRACTS:
         for j in range(size):
             v[j] -= taken[j] * pending[j]
     if floor > -np.inf:
@@ -131,7 +156,7 @@ def _update_plain(
     elif some:
         for j in range(size):
             if fired[j]:
-                v[j] = floats[RESET_TO] if reset == SETS else v[j] - taken[j]
+                v[j] = reset_to if reset == SETS else v[j] - taken[j]
     return some
 
 
@@ -140,6 +165,7 @@ def _update(
     ints: Any,
     floats: Any,
     row: Any,
+    membrane: Any,
     thresholds: Any,
     taken: Any,
     v: Any,
@@ -156,29 +182,32 @@ def _update(
 ) -> int:
     """One tick of one layer, of any dynamics. Returns how many neurons fired."""
     some = 0
-    gain, decay, spike_gain = floats[GAIN], floats[DECAY], floats[SPIKE_GAIN]
-    alpha, floor, adapts = floats[SYNAPSE_DECAY], floats[FLOOR], ints[ADAPTS]
+    gain, decay, spike_gain, reset_to = membrane[GAIN], membrane[DECAY], membrane[SPIKE_GAIN], membrane[RESET_TO]
+    alpha, floor, adapts = floats[SYNAPSE_DECAY], membrane[FLOOR], ints[ADAPTS]
     reset, late, holds = ints[RESET], ints[LATE], ints[HOLDS]
-    per_ms = round(32768.0 * 1e-3 / floats[TICK_S])
     for j in range(len(v)):
         ready = waiting[j] == 0
+        if pending[j] and reset == SETS:
+            v[j] = reset_to
         if not ready:
             waiting[j] -= 1
         into = exciting[j] if arrived else 0.0
         out = inhibiting[j] if arrived else 0.0
         if ready or not holds:
-            if row[IS_FIXED]:
-                moved = _moved_fixed(v[j], current[j], into, out, row, per_ms)
+            if row[FIXED] and alpha == 0.0:
+                moved = _moved_fixed(v[j], current[j], into, out, row)
             else:
                 h = _saturated(into, row[SHIFT_E]) - _saturated(out, row[SHIFT_I])
                 if alpha != 0.0:
                     s[j] = alpha * s[j] + gain * current[j] + spike_gain * h
                     moved = decay * v[j] + floats[SYNAPSE_GAIN] * s[j]
+                    if row[FIXED]:
+                        moved = np.floor(moved * 32768.0) / 32768.0
                 elif reset == SETS:
                     moved = gain * current[j] + decay * v[j] + spike_gain * h
                 else:
                     moved = gain * current[j] + spike_gain * h + decay * v[j]
-            if pending[j]:
+            if pending[j] and reset == SUBTRACTS:
                 moved -= taken[j]
             v[j] = max(floor, moved) if fires else moved
         else:  # the input is lost, though it goes on in a synaptic current
@@ -201,8 +230,8 @@ def _update(
         pending[j] = over and late
         if over:
             waiting[j] = ints[REFRACTORY]
-            if reset == SETS:
-                v[j] = floats[RESET_TO]
+            if reset == SETS and not late:
+                v[j] = reset_to
             elif reset == SUBTRACTS and not late:
                 v[j] -= taken[j]
             if adapts:
@@ -260,9 +289,9 @@ def advance(
     past = np.zeros((depth + ticks, neurons), dtype=np.uint8)
     active = np.zeros((n_layers, depth + ticks), dtype=np.int64)
     plain = not (ints[NOISY] or ints[ADAPTS] or ints[REFRACTORY] or ints[BY_RECEPTOR] or floats[SYNAPSE_DECAY])
-    reset, late, strict, loss = ints[RESET], ints[LATE], ints[STRICT], floats[LOSS]
+    reset, late, strict, loss, lossy = ints[RESET], ints[LATE], ints[STRICT], floats[LOSS], floats[SYNAPSE_LOSS]
     for i in range(v.shape[0]):
-        if loss or ints[NOISY]:
+        if loss or lossy or ints[NOISY]:
             np.random.seed((seed + i * 1000003 + first * 7919) % 4294967296)  # noqa: NPY002
         past[:depth] = ring[i]
         past[depth:] = 0
@@ -273,6 +302,8 @@ def advance(
             size, delay, rows = row[SIZE], row[DELAY], row[ROWS]
             end = start + size
             synapses = ints[rows + n_before] if rows else n_before * size
+            membrane = floats[at : at + MEMBRANE]
+            at += MEMBRANE
             thresholds, taken = floats[at : at + size], floats[at + size : at + 2 * size]
             weights = floats[at + 2 * size : at + 2 * size + synapses]
             at += 2 * size + synapses
@@ -299,7 +330,11 @@ def advance(
                             _arrive(e, h, by_receptor, spikes[i, t], weights, rows, ints)
                     elif active[layer - 1, m - delay]:
                         arrived = True
-                        _arrive(e, h, by_receptor, past[m - delay, before:start], weights, rows, ints)
+                        sent = past[m - delay, before:start]
+                        if lossy:
+                            _arrive_lossy(e, h, by_receptor, sent, weights, rows, ints, lossy)
+                        else:
+                            _arrive(e, h, by_receptor, sent, weights, rows, ints)
                     if detours.shape[0]:
                         if not arrived:
                             e[:] = 0.0
@@ -313,7 +348,7 @@ def advance(
                     fired = past[m, start:end]
                     if plain:
                         active[layer, m] = _update_plain(
-                            floats,
+                            membrane,
                             reset,
                             late,
                             strict,
@@ -332,6 +367,7 @@ def advance(
                             ints,
                             floats,
                             row,
+                            membrane,
                             thresholds,
                             taken,
                             potentials,

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ...models.layers import Sparse
 from ...models.stimulus import FloatArray, Stimulus
 from ..backend import Readout
+from ..dynamics import _add_sparse_rows
 from ..software_session import NO_SPIKES, SoftwareSession
 from .dynamics import Dynamics
-from .loops import HEAD_INTS, NOTHING, RING, SETS, SUBTRACTS, WIDTH, advance
+from .loops import HEAD_INTS, LEAKY, NOTHING, RING, SETS, SUBTRACTS, WIDTH, advance
 
 Ints = NDArray[np.int64]
 
@@ -79,7 +80,7 @@ class DepartedSession(SoftwareSession):
 
     def _readout(self) -> Readout:
         dynamics, layers, recording = self._dynamics, self._layers, self._recording
-        potentials = (self._v[:, layers[-1]] - self._starts[layers[-1]]) * dynamics.output_scale
+        potentials = (self._v[:, layers[-1]] - dynamics.layers[-1].zero) * dynamics.output_scale
         if dynamics.answers_only:
             potentials = np.eye(potentials.shape[1]).take(potentials.argmax(axis=1), axis=0)
         rasters = traces = output_raster = None
@@ -89,7 +90,8 @@ class DepartedSession(SoftwareSession):
             if recording.spikes:
                 rasters = tuple(self._of_copies(i, shown[:, :, at]) for i, at in enumerate(self._spiking))
         if recording.potentials:
-            traces = tuple(self._mean(i, self._traces[:, :, at] - self._starts[at]) for i, at in enumerate(layers))
+            zeros = [layer.zero for layer in dynamics.layers]
+            traces = tuple(self._mean(i, self._traces[:, :, at] - zeros[i]) for i, at in enumerate(layers))
         return Readout(potentials, output_raster, rasters, traces)
 
     def _shown(self) -> NDArray[np.uint8]:
@@ -118,15 +120,29 @@ class DepartedSession(SoftwareSession):
 
 
 def first_inputs(dynamics: Dynamics, currents: FloatArray) -> FloatArray:
-    """What the currents [n, n_channels] give each neuron of the first layer: [n, size], its bias included."""
-    first, weights = dynamics.layers[0], dynamics.input_weights
+    """What the currents [n, n_channels] give each neuron of the first layer: [n, size], its bias included.
+
+    Added in the order of the target: after the bias, or apart from it where the two do not come together.
+    """
+    first, weights, copies = dynamics.layers[0], dynamics.input_weights, dynamics.copies[0]
+    apart = dynamics.input_at != dynamics.bias_at
+    scaled = copies > 1 or bool((first.gains != 1).any())
+    bias = dynamics.network.layers[0].neuron_bias if scaled else first.bias
+    sparse = isinstance(weights, Sparse)
+    found = np.zeros((len(currents), len(bias)))
+    if sparse or not apart:
+        found += bias
     if isinstance(weights, Sparse):
-        found = currents @ weights.dense()
+        structure = np.concatenate([weights.starts, weights.columns], dtype=np.int64)
+        for row, values in zip(found, currents, strict=True):
+            _add_sparse_rows(row, values, weights.values, 0, structure)
+        if apart:  # which a target that gets sums instead of currents takes the bias from
+            found -= bias
     else:
-        found = np.zeros((len(currents), weights.shape[1]))
-        for channel, row in enumerate(weights):  # in this order, as targets add
+        for channel, row in enumerate(weights):
             found += currents[:, channel, None] * row
-    return np.repeat(found, dynamics.copies[0], axis=1) * first.gains + first.bias
+    found = np.repeat(found, copies, axis=1) * first.gains
+    return found + first.bias if apart else found
 
 
 def _quantised(values: FloatArray, unit: float) -> FloatArray:
@@ -156,10 +172,9 @@ def pack(dynamics: Dynamics) -> tuple[Ints, FloatArray]:
     ]
     floats = [
         np.array([
-            dynamics.gain, dynamics.decay, dynamics.spike_gain, dynamics.synapse_decay, dynamics.synapse_gain,
-            dynamics.reset_to, dynamics.floor, dynamics.tick_s,
+            dynamics.synapse_decay, dynamics.synapse_gain, dynamics.tick_s,
             *((noise.c_1, noise.c_2, noise.c_3) if noise else (0.0, 0.0, 0.0)),
-            dynamics.adaptation_decay, dynamics.loss,
+            dynamics.adaptation_decay, dynamics.loss, dynamics.loss_per_synapse,
         ])
     ]  # fmt: skip
     rows: list[int] = []
@@ -167,7 +182,9 @@ def pack(dynamics: Dynamics) -> tuple[Ints, FloatArray]:
     end = HEAD_INTS + WIDTH * len(dynamics.layers)
     for layer in dynamics.layers:
         at = 0
-        floats += [layer.threshold, layer.taken]
+        own = layer.membrane or dynamics
+        membrane = [own.gain, own.decay, own.spike_gain, own.reset_to, own.floor]
+        floats += [np.array(membrane), layer.threshold, layer.taken]
         if isinstance(layer.weights, Sparse):
             at = end
             structure += [layer.weights.starts, layer.weights.columns]
@@ -177,5 +194,5 @@ def pack(dynamics: Dynamics) -> tuple[Ints, FloatArray]:
             floats.append(layer.weights.ravel())
         shifts, fixed = layer.shifts or (-1, -1), layer.fixed
         rows += [layer.size, layer.delay, layer.until, at, *shifts]
-        rows += [0, 0, 0] if fixed is None else [fixed.resistance, fixed.decay, 1]
+        rows += [0] * 4 if fixed is None else [fixed.resistance, fixed.decay, fixed.per_ms, LEAKY if fixed.leaky else 1]
     return np.concatenate([[*head, *rows], *structure], dtype=np.int64), np.concatenate(floats)

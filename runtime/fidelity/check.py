@@ -1,75 +1,36 @@
-"""Does the deployed agent decide as the trained one does? The same observations through both.
-
-The trained one is the reference, or the software twin of the target for a network that was trained under it.
-"""
+"""A check: the same observations through a target and through what it is to decide like, and why they part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 
+from ...deploy.departures.adoption import departed
+from ...deploy.departures.session import DepartedSession
+from ...deploy.deployment import Deployment
 from ...deploy.mapping import plan
-from ...deploy.twin import trained_for, twin_of
 from ...errors import InvalidInputError
-from ...hardware_profiles.profile import Profile, Value, load_profile
+from ...hardware_profiles.profile import DepartureKind, Profile, Value, load_profile
 from ...models.loading import load
 from ...models.network import Network
-from ...models.stimulus import Stimulus
-from ..agent import Agent, launch
-from ..decision import Divergence, first_divergence
-from .intervals import wilson
+from ...models.stimulus import FloatArray
+from ..agent import Decider
+from ..loop import Environment
+from ..versions import versions
+from . import comparison
+from .anytime import anytime, require_steps, sweep
+from .attribution import RANDOM, attribute, simulate
+from .diagnosis import diagnose
+from .expected import compared_with, launch_expected
+from .free_running import free_running
+from .records import expected_record, potentials_of, software, target_potentials, target_record
+from .report import Against, Attribution, Fault, FidelityReport, FirstDivergence, Record, SweepPoint
 
-# What a target can be compared with.
-Against = Literal["reference", "twin"]
-
-
-@dataclass(frozen=True, slots=True)
-class FidelityReport:
-    """What `check` found.
-
-    Attributes
-    ----------
-    against : "reference" or "twin"
-        What the target was compared with: the network's own dynamics, or the software twin of the profile.
-    agreement : float in [0, 1]
-        The share of observations on which both take the same action.
-    interval : (float, float)
-        Its 95 % Wilson interval.
-    max_abs_dv, median_abs_dv : float
-        Largest and median absolute difference of an output value.
-    differing_trains : int
-        Spike trains (one per neuron and observation) that are not identical, of `trains`.
-    first_disagreement : int or None
-        The first observation with another action.
-    first_divergence : (int, Divergence) or None
-        The first observation with another spike, and where in its window that was.
-    ms_per_decision : float
-        Median, on the target, spikes recorded.
-    """
-
-    network: str
-    network_hash: str
-    profile: str
-    against: Against
-    observations: int
-    agreed: int
-    agreement: float
-    interval: tuple[float, float]
-    max_abs_dv: float
-    median_abs_dv: float
-    trains: int
-    differing_trains: int
-    first_disagreement: int | None
-    first_divergence: tuple[int, Divergence] | None
-    ms_per_decision: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+Kinds = tuple[DepartureKind, ...]
 
 
 def check(
@@ -80,9 +41,16 @@ def check(
     seed: int = 0,
     settings: Mapping[str, Value | str] | None = None,
     against: Against | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    origin: tuple[str, Decider] | None = None,
+    explain: bool = True,
+    steps_sweep: Sequence[int] = (),
+    environment: Callable[[], Environment] | None = None,
+    episodes: int = 0,
+    source: str = "given by the caller",
+    given: Record | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> FidelityReport:
-    """Run the same observations through a target and through what it is to decide like.
+    """Say how far a target is from what it is to decide like, where they first part, and why.
 
     Parameters
     ----------
@@ -90,13 +58,26 @@ def check(
     profile : Profile, or the name or path of one
     observations : array [n, n_inputs]
     seed : int
-        For random encoders, whose spikes are the same on both sides, and for targets that draw random numbers.
+        For random encoders, whose spikes are the same on both sides, for targets that draw random numbers, and of the
+        first episode.
     settings : mapping, optional
         Settings of the profile to override.
     against : "reference" or "twin", optional
         What to compare with; as `compared_with` says unless given.
+    origin : (name, Decider), optional
+        The conventional network that this one came from, to compare with as well. Left open.
+    explain : bool
+        Attribute the loss to the profile's departures, and look for what none of them explains.
+    steps_sweep : sequence of int
+        Windows of other lengths to try.
+    environment : callable, optional
+        Makes an environment; with it, `episodes` episodes are run free, target and reference each in its own.
+    source : str
+        Where the observations came from, for the report.
+    given : Record, optional
+        What the target did with the observations, if that is known already; otherwise it is asked.
     on_progress : callable, optional
-        Called with the number of observations done.
+        Called with what is being done, how much of it is done, and of how much.
 
     Raises
     ------
@@ -107,80 +88,133 @@ def check(
         network = load(network)
     profile = load_profile(profile, settings)
     states = network.observations(observations)
+    windows = require_steps(steps_sweep) if steps_sweep else ()
     against = against or compared_with(network, profile)
-    with launch_expected(network, profile, against, seed=seed) as agent:
-        expected = agent.decide(states, spikes=True)
-    actions, outputs, milliseconds = [], [], []
-    differing = trains = 0
-    first: tuple[int, Divergence] | None = None
-    with launch(network, profile, seed=seed, settings=profile.settings_for_spikes) as agent:
-        name = agent.profile
-        for index, state in enumerate(states):
-            decision = agent.decide(state, spikes=True)
-            actions.append(int(decision.action))
-            outputs.append(decision.output)
-            milliseconds.append(decision.timings.total_us / 1e3)
-            assert expected.rasters is not None, "recorded above"
-            assert decision.rasters is not None, "recorded above"
-            for theirs, ours in zip(decision.rasters, expected.rasters, strict=True):
-                differing += int((theirs != ours[index]).any(axis=0).sum())
-                trains += theirs.shape[1]
-            if first is None:
-                place = first_divergence(decision.rasters, tuple(ours[index] for ours in expected.rasters))
-                first = None if place is None else (index, place)
-            if on_progress is not None:
-                on_progress(index + 1)
-    same = np.array(actions) == expected.action
-    dv = np.abs(np.array(outputs) - expected.output)
-    agreed = int(same.sum())
+    launch_expected(network, profile, against, seed=seed).close()  # refuses what cannot be compared
+    deployment = plan(network, profile)
+    told = on_progress or (lambda what, done, of: None)
+    expected = expected_record(deployment, against, states, seed)
+    if given is None:
+        given = target_record(network, profile, states, seed=seed, on_progress=lambda n: told("target", n, len(states)))
+    else:
+        _require_record(given, expected)
+    attribution: Attribution | None = None
+    faults: tuple[Fault, ...] = ()
+    baseline: Kinds = () if against == "reference" else _of_the_twin(deployment)
+    if explain:
+        attribution = attribute(
+            deployment, states, expected.actions, given, baseline=baseline, seed=seed,
+            on_progress=lambda done, of: told("causes", done, of),
+        )  # fmt: skip
+        faults = _faults(deployment, attribution, states, given, seed)
+    free = None
+    if environment is not None and episodes:
+        free = free_running(
+            environment,
+            network,
+            profile,
+            episodes=episodes,
+            seed=seed,
+            against=against,
+            origin=None if origin is None else origin[1],
+            on_progress=lambda done: told("episodes", done, 2 * episodes),
+        )
+    swept: tuple[SweepPoint, ...] = ()
+    if windows:
+        recorded = profile.settings_for_spikes
+        swept = sweep(network, profile, states, windows, seed=seed, settings=recorded, expected=expected.actions)
+    seen = expected.traces is not None or network.output_fires
+    other = None if origin is None else np.asarray(origin[1].decide(states).action)
     return FidelityReport(
         network=network.name,
         network_hash=network.content_hash,
-        profile=name,
+        profile=profile.name,
+        target=profile.target,
         against=against,
+        seed=seed,
+        source=source,
         observations=len(states),
-        agreed=agreed,
-        agreement=agreed / len(states),
-        interval=wilson(agreed, len(states)),
-        max_abs_dv=float(dv.max()),
-        median_abs_dv=float(np.median(dv)),
-        trains=trains,
-        differing_trains=differing,
-        first_disagreement=None if same.all() else int(np.argmin(same)),
-        first_divergence=first,
-        ms_per_decision=float(np.median(milliseconds)),
+        teacher_forced=comparison.agreement(given.actions, expected.actions),
+        errors=comparison.output_errors(expected, given),
+        margins=comparison.margins(expected, given, network.neuron.threshold),
+        layers=comparison.layer_errors(expected, given),
+        first_disagreement=_first(given.actions != expected.actions),
+        first_divergence=_first_divergence(deployment, against, states, expected, given, seed),
+        ms_per_decision=float(np.median(given.ms)),
+        origin_name=None if origin is None else origin[0],
+        origin=None if other is None else comparison.agreement(given.actions, other),
+        expected_origin=None if other is None else comparison.agreement(expected.actions, other),
+        free_running=free,
+        attribution=attribution,
+        faults=faults,
+        anytime=anytime(network, expected, settled=against == "reference") if seen else None,
+        sweep=swept,
+        provenance=_provenance(network, profile, states),
     )
 
 
-def compared_with(network: Network, profile: Profile) -> Against:
-    """What a network under this profile is to decide like: the profile's twin if it was trained for it.
-
-    The twin of a profile that promises exactness is the reference.
-    """
-    return "twin" if trained_for(network, profile) and not profile.exact else "reference"
+def _of_the_twin(deployment: Deployment) -> Kinds:
+    """The departures that a twin has too: all but those at random."""
+    return tuple(departure.kind for departure in deployment.profile.departures if departure.kind not in RANDOM)
 
 
-def launch_expected(network: Network, profile: Profile, against: Against, *, seed: int = 0) -> Agent:
-    """The agent that a deployment is compared with; it runs in this process.
+def _faults(
+    deployment: Deployment, attribution: Attribution, states: FloatArray, given: Record, seed: int
+) -> tuple[Fault, ...]:
+    if attribution.stochastic:
+        return ()
+    declared = tuple(departure.kind for departure in deployment.profile.departures)
+    dynamics = departed(deployment, declared)
+    return diagnose(deployment, dynamics, states, given, simulate(deployment, declared, states, seed=seed), seed=seed)
 
-    Raises
-    ------
-    InvalidInputError
-        If no twin of the profile is known.
-    PreflightError
-        If the network cannot run under the profile.
-    """
-    if against == "reference":
-        return launch(network, "reference", seed=seed)
-    if against != "twin":
-        raise InvalidInputError(f"A comparison with {against!r} was asked for; it must be 'reference' or 'twin'.")
-    deployment = plan(network, profile)
-    session = twin_of(deployment)
-    if session is None:
-        raise InvalidInputError(
-            f"No software twin of profile '{profile.name}' is known: it is random, or leaves parameters to the target. "
-            "Compare with the reference."
-        )
-    agent = Agent(deployment, session, seed)
-    agent.decide_stimulus(Stimulus(np.zeros((1, network.n_channels))))  # loads compiled code, as `launch` does
-    return agent
+
+def _first(differs: np.ndarray[Any, np.dtype[np.bool_]]) -> int | None:
+    return int(np.argmax(differs)) if differs.any() else None
+
+
+def _first_divergence(
+    deployment: Deployment, against: Against, states: FloatArray, expected: Record, given: Record, seed: int
+) -> FirstDivergence | None:
+    """The place, and the potentials around it: the target's own where they can be read, else as simulated."""
+    found = comparison.first_divergent(expected, given)
+    if found is None:
+        return None
+    index, place = found
+    network = deployment.network
+    column = sum(network.sizes[: place.layer]) + place.neuron
+    ours = potentials_of(software(deployment, against), network, states, index, seed)
+    theirs = target_potentials(deployment, states, index, seed)
+    read = theirs is not None
+    if theirs is None:
+        dynamics = departed(deployment, get_args(DepartureKind))
+        theirs = potentials_of(DepartedSession(dynamics, seed), network, states, index, seed)
+    return FirstDivergence(
+        observation=index,
+        place=place,
+        threshold=network.neuron.threshold,
+        expected_potential=tuple(ours[:, column].tolist()),
+        given_potential=tuple(theirs[:, column].tolist()),
+        given_is_simulated=not read,
+        expected_spikes=comparison.spike_events(tuple(layer[index] for layer in expected.rasters)),
+        given_spikes=comparison.spike_events(tuple(layer[index] for layer in given.rasters)),
+        layer_sizes=network.spiking_sizes,
+        steps=network.steps,
+    )
+
+
+def _require_record(given: Record, expected: Record) -> None:
+    ours, theirs = (
+        [one.actions.shape, one.outputs.shape, *(raster.shape for raster in one.rasters)] for one in (expected, given)
+    )
+    if ours != theirs:
+        raise InvalidInputError(f"A record of shapes {theirs} was given; this network needs {ours}.")
+
+
+def _provenance(network: Network, profile: Profile, states: FloatArray) -> dict[str, Any]:
+    """Versions, hashes and settings: what it takes to do it again."""
+    return {
+        "versions": versions(),
+        "network": {"hash": network.content_hash, **network.provenance},
+        "profile": {"name": profile.name, "target": profile.target, "settings": profile.settings()},
+        "observations": {"sha256": hashlib.sha256(np.ascontiguousarray(states).tobytes()).hexdigest()},
+    }

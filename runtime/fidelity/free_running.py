@@ -60,7 +60,7 @@ def free_running(
         As `launch`, `launch_expected`, the environment and the deciders raise them.
     """
     # Here, because `check` may itself ask for free-running episodes.
-    from .check import compared_with, launch_expected
+    from .expected import compared_with, launch_expected
 
     if not isinstance(network, Network):
         network = load(network)

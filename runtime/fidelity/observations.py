@@ -90,15 +90,16 @@ def observations_of(
         _check_fit(found, network, str(path))
         picks = evenly_spaced(len(found), most)
         return Observations(found[picks], f"{_counted(len(picks), len(found), 'observation')} of {path}")
-    env, colon, episodes = str(source).rpartition(":")
-    if not (env and colon and episodes.isdecimal()):
+    split = split_environment(source)
+    if split is None:
         raise InvalidInputError(
             f"'{source}' was given for observations, and there is no such file. Give a .npy or .npz file, a trace "
             "(run.db), or ENV:EPISODES such as CartPole-v1:20."
         )
     if make_environment is None:
         raise InvalidInputError(f"'{source}' names episodes; to play them, make_environment is needed.")
-    if int(episodes) < 1:
+    env, episodes = split
+    if episodes < 1:
         raise InvalidInputError(f"'{source}' was given for observations; at least 1 episode is needed: {env}:1.")
     player = player or (lambda: launch(network, "reference", seed=seed))
     kept = _Kept(max(2 * most, MOST_VALUES // network.n_inputs))
@@ -109,12 +110,18 @@ def observations_of(
 
     with opened(lambda: make_environment(env)) as environment, closing(player()) as decider:
         noted = Noted(decider, keep=kept.add)
-        run_episodes(environment, noted, episodes=int(episodes), seed=seed, on_episode=on_episode)
+        run_episodes(environment, noted, episodes=episodes, seed=seed, on_episode=on_episode)
     values, total = kept.picked(most), kept.total
-    last = seed + int(episodes) - 1
+    last = seed + episodes - 1
     seeds = f"seed {seed}" if last == seed else f"seeds {seed} to {last}"
-    what = f"{_counted(len(values), total, 'decision')} of {_plural(int(episodes), 'episode')} of {env}, {seeds}"
+    what = f"{_counted(len(values), total, 'decision')} of {_plural(episodes, 'episode')} of {env}, {seeds}"
     return Observations(network.observations(values), what)
+
+
+def split_environment(source: str | Path) -> tuple[str, int] | None:
+    """Of ``ENV:EPISODES`` both; None where `source` is something else, such as a file that exists."""
+    env, _, episodes = str(source).rpartition(":")
+    return (env, int(episodes)) if env and episodes.isdecimal() and not Path(source).exists() else None
 
 
 def load_observations(path: str | Path) -> FloatArray:

@@ -58,7 +58,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts between `edges` (one more of them than counts)."""
+    """Counts between `edges` (one more of them than counts); the last also has all that is beyond."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -240,7 +240,7 @@ class Fault:
 
     Attributes
     ----------
-    kind : "weight", "bias", "threshold", "delay", "lost spikes" or "unknown"
+    kind : "weight", "bias", "threshold", "delay", "lost spikes", "undeclared" or "unknown"
     text : str
         One sentence.
     layer, neuron, source : int or None
@@ -377,8 +377,9 @@ class FidelityReport:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; the agreement, and how many trains differ, at its top."""
+        found = {"agreement": self.agreement, "trains": self.trains, "differing_trains": self.differing_trains}
+        return found | asdict(self)
 
     @property
     def agreement(self) -> float:

@@ -65,10 +65,11 @@ def replay(
     """
     trace = trace if isinstance(trace, Trace) else Trace(trace)
     row, before = _episode(trace, episode)
-    first = next((one for one in trace.decisions(episode) if not one.missed), None)
-    if first is None:
-        raise InvalidInputError(f"Episode {episode} of {trace.path} holds no decision that was there in time.")
-    spikes = first.spike_events is not None
+    if next(trace.decisions(episode), None) is None:
+        raise InvalidInputError(
+            f"Episode {episode} of {trace.path} holds no decision: it was cut off before the first."
+        )
+    spikes = any(one.spike_events is not None for one in trace.decisions(episode))
     setup = recorded_setup(trace, profile, settings)
     found = recorded_network(trace, network)
     meta = trace.meta

@@ -7,6 +7,7 @@ kernel, but shares would wait behind it in one worker while others are idle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from importlib import import_module
 from typing import Any
 
@@ -98,11 +99,12 @@ def _wrong(versions: dict[str, Any], threads: dict[str, int], ours: str) -> Inva
 
 
 def _found(dask: Any, future: Any, task: Task, address: str) -> Result | Exception:
-    if future.status == "cancelled" or future.status == "lost":
-        raise TargetError(f"The Dask scheduler at {address!r} was lost. Finished shares are kept.")
     try:
+        # This waits again where the result was lost with its worker before it came here.
         found: Result | Exception = future.result()
         return found
+    except CancelledError:
+        raise TargetError(f"The Dask scheduler at {address!r} was lost. Finished shares are kept.") from None
     except dask.KilledWorker as error:
         last = getattr(error.last_worker, "address", error.last_worker)
         return TargetError(

@@ -55,11 +55,10 @@ class Store:
         except OSError as error:
             raise InvalidInputError(f"Cannot make the folder {folder}: {error.strerror}. Name another one.") from None
         files = {
-            f"{task.digest}.npz": {"work": task.work, "spikeloop": __version__, "share": json.loads(task.text)}
-            for task in tasks
+            f"{task.digest}.npz": {"work": task.work, "spikeloop": __version__, "share": task.summary} for task in tasks
         }
         document = {
-            "what": "Finished shares of a large check. Run the same command again to go on; then they can be deleted.",
+            "what": "Finished shares of a run. Run the same command again to go on; after that they can be deleted.",
             "format": FORMAT,
             "versions": {"spikeloop": __version__, "numpy": np.__version__, "python": platform.python_version()},
             "files": self._listed() | files,

@@ -47,8 +47,14 @@ class Task:
         """SHA-256 of all that the result depends on."""
         return sha256(json.dumps([FORMAT, __version__, self.work, self.text]).encode()).hexdigest()
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The share, to be read: without long values, such as a whole network."""
+        return {name: value if len(str(value)) <= 60 else "..." for name, value in json.loads(self.text).items()}
+
     def __str__(self) -> str:
-        return f"Share {self.position} ({self.text if len(self.text) <= 160 else self.text[:156] + ' ...'})"
+        text = json.dumps(self.summary, separators=(",", ":"))
+        return f"Share {self.position} ({text if len(text) <= 160 else text[:156] + ' ...'})"
 
 
 def name_of(work: Work) -> str:

@@ -161,6 +161,14 @@ def test_recorded_settings_are_deployed_and_others_are_doubted(tmp_path, cartpol
     assert replay(path, 0, settings={"max_neurons": 5000}).doubts == ()
 
 
+def test_where_spikes_are_lost_at_random_nothing_is_promised(tmp_path):
+    network = load("cartpole-spinnaker")
+    lossy = {"drop_packets": 0.1}  # the twin, which decides here, loses none
+    path = record(tmp_path / "run.db", network, "spinnaker-twin", episodes=1, settings=lossy)
+    found = replay(path, 0)
+    assert (found.same, found.doubts) == (True, ("10 % of the spikes are lost on their way (drop_packets)",))
+
+
 @pytest.mark.parametrize("spikes", [False, True])
 def test_random_numbers_are_drawn_again_from_the_first_episode_on(tmp_path, cartpole, spikes):
     noisy = {"c_1": 0.0, "c_2": 1000.0}  # fires early or late; as the thesis had it, it fires at once
@@ -226,6 +234,15 @@ def test_without_a_reference_nobody_knows_which_were_asked_for(tmp_path, poisson
     network = make_network(name="steady")
     found = replay(paced(tmp_path / "steady.db", network, referenced=False), 0, network=network)
     assert (found.compared, found.equal_outputs) == (4, 4)
+
+
+def test_where_every_decision_came_too_late_the_environment_is_left_to_compare(tmp_path, cartpole):
+    path = record(tmp_path / "run.db", cartpole, "reference")
+    change(path, ("UPDATE decisions SET missed = 1, output = NULL WHERE episode = 0",))
+    with make() as environment:
+        found = replay(path, 0, environment=environment)
+    assert (found.missed, found.compared, found.same) == (STEPS, 0, True)
+    assert found.environment.equal_observations == STEPS
 
 
 def test_a_run_that_was_killed_is_replayed_as_far_as_it_goes(tmp_path, cartpole):
@@ -305,8 +322,8 @@ def test_what_cannot_be_replayed_is_refused(tmp_path, cartpole):
     path = record(tmp_path / "run.db", cartpole, "reference", spikes=True)
     with pytest.raises(InvalidInputError, match=r"Episode 2 was asked for; .* holds episodes 0 to 1"):
         replay(path, 2)
-    change(path, ("UPDATE decisions SET missed = 1, output = NULL WHERE episode = 0",))
-    with pytest.raises(InvalidInputError, match="holds no decision that was there in time"):
+    change(path, ("DELETE FROM decisions WHERE episode = 0",))
+    with pytest.raises(InvalidInputError, match="holds no decision: it was cut off before the first"):
         replay(path, 0)
     far = np.array([[0, 10_000, 0]], dtype="<u4").tobytes()
     change(path, ("UPDATE spikes SET events = ? WHERE decision = ?", far, STEPS))

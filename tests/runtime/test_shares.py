@@ -116,6 +116,13 @@ def test_another_version_does_its_shares_itself(tmp_path, monkeypatch):
     assert len(kept(tmp_path)) == 2
 
 
+def test_long_values_are_not_repeated_in_the_list(tmp_path):
+    run_shares(of.draw, [{"seed": 7, "network": "A" * 10_000}, {"seed": 7, "network": "B" * 10_000}], folder=tmp_path)
+    assert len(kept(tmp_path)) == 2  # they still tell shares apart
+    entries = json.loads((tmp_path / "shares.json").read_text())["files"].values()
+    assert [entry["share"] for entry in entries] == [{"seed": 7, "network": "..."}] * 2
+
+
 @pytest.mark.parametrize("how", ["cut", "one bit", "empty", "text", "pickle"])
 def test_a_damaged_file_is_done_again(tmp_path, how):
     expected, notes = run_shares(of.draw, SHARES[:2], folder=tmp_path), []
@@ -315,17 +322,17 @@ needs_dask = pytest.mark.skipif(
 )
 
 
-def dask(log, *arguments):
+def dask(log, *arguments, path=None):
+    command = [sys.executable, "-m", "dask", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(path)} if path else None
     with log.open("w") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments], stdout=file, stderr=subprocess.STDOUT, cwd=log.parent
-        )
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env=environment)
 
 
-def worker(folder, address, threads=1):
+def worker(folder, address, threads=1, path=None):
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
     options = ("--no-nanny", "--nthreads", str(threads), "--no-dashboard", "--local-directory", str(folder))
-    return dask(log, "worker", address, *options)
+    return dask(log, "worker", address, *options, path=path)
 
 
 def end(*processes):
@@ -339,6 +346,12 @@ def end(*processes):
 def cluster(tmp_path_factory):
     """The address of a scheduler, and a folder for its workers."""
     folder = tmp_path_factory.mktemp("cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+        yield from scheduled(folder)
+
+
+def scheduled(folder):
     scheduler = dask(folder / "scheduler.log", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     try:
         found = []
@@ -354,45 +367,55 @@ def cluster(tmp_path_factory):
 def test_a_cluster_gives_what_one_process_gives_though_a_worker_is_lost(cluster, tmp_path):
     address, folder = cluster
     log = tmp_path / "log"
-    shares = [{"seed": seed, "log": str(log), "seconds": 0.2} for seed in range(10)]
+    shares = [{"seed": seed, "log": str(log), "times": 1 if seed == 4 else 0} for seed in range(10)]
     workers = [worker(folder, address), worker(folder, address)]
 
-    def lose_one(done, total):
-        if done == 3:
-            workers[0].kill()
+    def dawdle(done, total):
+        time.sleep(0.3 if 1 <= done <= 2 else 0.0)  # so that finished results are lost with the worker too
 
     try:
-        results = run_shares(of.logged, shares, cluster=address, folder=tmp_path / "kept", on_progress=lose_one)
+        results = run_shares(of.deadly, shares, cluster=address, folder=tmp_path / "kept", on_progress=dawdle)
         same(results, [of.draw(share) for share in shares])
-        assert workers[0].wait() == -signal.SIGKILL
+        assert log.read_text() == "xx"  # begun twice
+        assert sorted(process.poll() or 0 for process in workers) == [-signal.SIGKILL, 0]
         assert len(kept(tmp_path / "kept")) == 10
         with pytest.raises(PreflightError, match=r"^share 1$") as raised:  # and errors come as they are
             run_shares(of.failing, [{"seed": 0}, {"seed": 1, "error": "preflight"}], cluster=address)
         assert raised.value.findings[0].needed == 5
+        workers.append(worker(folder, address))
         shares[0]["times"] = 99
-        workers += [worker(folder, address) for _ in range(3)]
-        with pytest.raises(TargetError, match=r"Share 0 .*lost 4 workers of the cluster"):
+        with pytest.raises(TargetError, match=r"Share 0 .*lost 2 workers of the cluster"):
             run_shares(of.deadly, shares[:1], cluster=address)
     finally:
         end(*workers)
 
 
 @needs_dask
-def test_workers_that_would_share_a_kernel_are_refused(cluster):
+@pytest.mark.parametrize(
+    ("threads", "other", "match"),
+    [
+        (2, None, r"has 2 threads; .*--nthreads 1 --nworkers 2"),
+        (1, '__version__ = "0.0.1"', rf"has Spikeloop 0\.0\.1; this is Spikeloop {re.escape(spikeloop.__version__)}"),
+        (1, "raise ModuleNotFoundError('not here')", r"has no Spikeloop \(not here\); this is"),
+    ],
+    ids=["threads", "version", "missing"],
+)
+def test_workers_that_cannot_do_shares_are_refused(cluster, tmp_path, threads, other, match):
     address, folder = cluster
-    process = worker(folder, address, threads=2)
+    if other is not None:
+        (tmp_path / "spikeloop").mkdir()
+        (tmp_path / "spikeloop" / "__init__.py").write_text(other)
+    process = worker(folder, address, threads, tmp_path if other else None)
     try:
-        with pytest.raises(InvalidInputError, match=r"has 2 threads; .*--nthreads 1 --nworkers 2"):
+        with pytest.raises(InvalidInputError, match=match):
             run_shares(of.draw, SHARES, cluster=address)
     finally:
         end(process)
 
 
-def test_workers_of_another_version_are_refused():
+def test_a_worker_that_joins_later_is_looked_at_too():
     assert _wrong({"tcp://a:1": "1.2"}, {"tcp://a:1": 1}, "1.2") is None
     assert "tcp://a:1 has Spikeloop 1.1; this is Spikeloop 1.2" in str(_wrong({"tcp://a:1": "1.1"}, {}, "1.2"))
-    missing = _wrong({"tcp://a:1": ModuleNotFoundError("No module named 'spikeloop'")}, {}, "1.2")
-    assert "tcp://a:1 has no Spikeloop (No module named 'spikeloop'); this is Spikeloop 1.2" in str(missing)
 
 
 @needs_dask

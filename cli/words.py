@@ -1,10 +1,21 @@
-"""How numbers and findings are put in words on the page."""
+"""How numbers and findings of checks are put in words, in a terminal and on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...runtime.fidelity.report import Agreement, Fault, FidelityReport, FirstDivergence, FreeRunning, Interval, Returns
+from ..runtime.decision import Divergence
+from ..runtime.fidelity.report import (
+    Agreement,
+    Anytime,
+    Attribution,
+    Fault,
+    FidelityReport,
+    FirstDivergence,
+    FreeRunning,
+    Interval,
+    Returns,
+)
 
 # What ran where, for targets whose name could be taken for a machine's.
 RAN_AS = {
@@ -102,19 +113,40 @@ def _why(report: FidelityReport) -> str:
     return text + "; its declared departures explain every decision"
 
 
+def who_fired(at: Divergence) -> str:
+    """What the neuron did that first fired otherwise."""
+    if not at.expected:
+        return "fired on the target only"
+    return "did not fire on the target" if not at.fired else f"fired {at.fired} times on the target, not {at.expected}"
+
+
 def place(divergence: FirstDivergence) -> str:
     """Where the first other spike was."""
     at = divergence.place
-    if not at.expected:
-        who = "fired on the target only"
-    elif not at.fired:
-        who = "did not fire on the target"
-    else:
-        who = f"fired {at.fired} times on the target, not {at.expected}"
     return (
         f"The first other spike is at observation {count(divergence.observation)}, step {at.step}, layer {at.layer}, "
-        f"neuron {at.neuron}, which {who}."
+        f"neuron {at.neuron}, which {who_fired(at)}."
     )
+
+
+def leading(found: Attribution) -> str:
+    """The costliest departure."""
+    first = found.causes[0]
+    return f"{first.kind} {points(-first.points, '+')}"
+
+
+def settled(found: Anytime) -> str:
+    """How early decisions are there."""
+    texts = [f"{share:.0%} after {_first_step(found.unchanged, share)}" for share in (0.5, 0.99) if found.unchanged]
+    text = f"unchanged from then on: {' and '.join(texts)} of {found.steps[-1]} steps"
+    if not found.settled:
+        return text
+    sure = f"{_first_step(found.settled, 0.5)} and {_first_step(found.settled, 0.99)}"
+    return f"{text}; whatever may come: {sure}"
+
+
+def _first_step(shares: Sequence[float], share: float) -> int:
+    return next((step for step, value in enumerate(shares, 1) if value >= share), len(shares))
 
 
 def fault(found: Fault) -> str:
