@@ -154,12 +154,8 @@ def _circuit(deployment: Deployment, kinds: Kinds) -> Dynamics:
     found = replace(found, layers=tuple(layers))
     if "delay" in kinds:
         found = replace(found, bias_at=0, input_at=0, spikes_at=0)
-    if "reset" in kinds:
-        found = with_reset(found, "zero", network.neuron.threshold, 0.0)
     if "refractory" in kinds:
         found = replace(found, refractory=0, holds=False)
-    if "leak" in kinds:
-        found = replace(found, decay=1.0, gain=1.0)
     if "order" in kinds:
         found = replace(found, strict=False, late=False)
     if "floor" in kinds:

@@ -95,7 +95,9 @@ def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, r
     per_ms = row[PER_MS]
     into = _times(_wrap(np.int64(np.floor(_saturated(exciting, row[SHIFT_E]) * 32768.0))), per_ms)
     out = _times(_wrap(np.int64(np.floor(_saturated(inhibiting, row[SHIFT_I]) * 32768.0))), per_ms)
-    moved = _times(_wrap(_wrap(into - out) + np.int64(np.rint(current * 32768.0))), row[RESISTANCE])
+    whole = np.floor(current * 32768.0)
+    rest = np.int64((current * 32768.0 - whole) * row[RESISTANCE])  # 0 where inputs are quantised
+    moved = _wrap((_wrap(_wrap(into - out) + np.int64(whole)) * row[RESISTANCE] + rest) >> 15)
     before = np.int64(np.rint(v * 32768.0))
     if row[FIXED] != LEAKY:
         return _wrap(_times(before, row[FIXED_DECAY]) + moved) / 32768.0

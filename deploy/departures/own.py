@@ -94,10 +94,10 @@ class Grid:
 
 
 def with_reset(given: Dynamics, kind: str, threshold: float, reset_to: float) -> Dynamics:
-    """The target's reset; one to a potential is immediate, whatever the Network's is."""
+    """The target's reset; in which tick it takes place is a matter of order."""
     if kind == "subtract":
         return replace(taking(given, threshold), reset="subtract")
-    return replace(given, reset="zero", reset_to=reset_to, late=False)
+    return replace(given, reset="zero", reset_to=reset_to)
 
 
 def taking(given: Dynamics, taken: float) -> Dynamics:

@@ -103,7 +103,7 @@ def pynn(deployment: Deployment, kinds: Kinds) -> Dynamics:
             )
             for layer, population in zip(found.layers, populations, strict=True)
         ]
-        found = replace(found, layers=tuple(layers), input_unit=1.0 / ONE, reset_to=_s1615(found.reset_to))
+        found = replace(found, layers=tuple(layers), reset_to=_s1615(found.reset_to))
     return replace(found, loss=loss(deployment, kinds))
 
 

@@ -237,7 +237,7 @@ def _verified(case: _Case, dynamics: Dynamics, candidate: Candidate) -> _Found:
     low, high = candidate.low, candidate.high
     if candidate.change.kind == "weight" or candidate.change.kind == "bias":
         before = planned(dynamics, candidate.change)
-        if low <= -before <= high and before:  # it is missing: no need to find out by how much it is smaller
+        if low <= -before <= high and high - low < abs(before) / 2:  # what is missing is not just smaller
             candidate = replace(candidate, change=replace(candidate.change, by=-before))
             low = high = -before
     values = np.unique(np.linspace(low, high, TRIED_WITHIN)) if low < high else np.array([candidate.change.by])

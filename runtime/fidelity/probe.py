@@ -23,11 +23,13 @@ from ...models.stimulus import CountArray, FloatArray, Stimulus
 Indices = NDArray[np.int64]
 
 # Sizes of changes that are tried first, in thresholds a spike or a tick's input; the best are refined from there.
-SIZES = np.geomspace(1e-4, 4.0, 33)
+# Large ones are close to each other: what a neuron does then is no smooth function of them.
+SIZES = np.concatenate([np.geomspace(1e-4, 0.09, 21), np.linspace(0.1, 4.0, 40)])
 MOST_SOURCES = 512  # that are tried, the most active ones first
 MOST_CELLS = 1 << 24  # of recorded steps at once
 FIRST_LOOK, SECOND_LOOK = 40, 300  # observations of either kind: neuron's spikes as simulated, and not
-REFINED = 12  # candidates that are looked at closely
+MOST_UPDATES = 2e8  # of neurons, in the first look
+REFINED = 20  # candidates that are looked at closely
 ROUNDS = 4  # each divides the uncertainty by 8
 PARTS = 9
 # Outputs are read on a grid of 2^-34 thresholds at the coarsest.
@@ -180,24 +182,30 @@ def explaining(
     """
     steps = train.shape[1]
     differs = (train != simulated).any(axis=1)
-    some = _sample(differs, FIRST_LOOK)
-    changes, scales = _tried(dynamics, some_of(stimulus, some), steps, layer, neuron)
+    active = some_of(stimulus, _sample(differs, FIRST_LOOK))
+    changes, scales = _tried(dynamics, active, steps, layer, neuron)
     grid = np.concatenate([-SIZES[::-1], SIZES])
-    first = [
+    tried = [
         replace(change, by=float(by)) for change, scale in zip(changes, scales, strict=True) for by in scale * grid
     ]
-    delays = _other_delays(dynamics, changes)
-    wrong = _wrong(dynamics, stimulus, some, train, first + delays)
-    table = wrong[: len(first)].reshape(len(changes), len(grid))
-    chosen = np.argsort(table.min(axis=1), kind="stable")[:REFINED]
-    brackets = np.array([_bracket(scales[i] * grid, table[i]) for i in chosen])
-    most = _sample(differs, SECOND_LOOK)
-    found = _refined(dynamics, stimulus, most, train, [changes[i] for i in chosen], brackets)
-    best = [delays[i] for i in np.argsort(wrong[len(first) :], kind="stable")[:REFINED]]
+    others = _others(dynamics, changes)
+    most = MOST_UPDATES / ((len(tried) + len(others)) * steps * dynamics.ticks_per_step)
+    wrong = _wrong(dynamics, stimulus, _sample(differs, int(np.clip(most / 2, 5, FIRST_LOOK))), train, tried + others)
+    table = wrong[: len(tried)].reshape(len(changes), len(grid))
+    found = [
+        (row[bracket[1]], i, tuple(scales[i] * grid[list(bracket)]))
+        for i, row in enumerate(table)
+        for bracket in _valleys(row)
+    ]
+    found = sorted(found, key=lambda entry: entry[0])[:REFINED]
+    chosen = _sample(differs, SECOND_LOOK)
+    brackets = np.array([bracket for _, _, bracket in found])
+    candidates = _refined(dynamics, stimulus, chosen, train, [changes[i] for _, i, _ in found], brackets)
+    best = [others[i] for i in np.argsort(wrong[len(tried) :], kind="stable")[:REFINED]]
     if best:
-        left = _wrong(dynamics, stimulus, most, train, best)
-        found += [Candidate(change, change.by, change.by, int(n)) for change, n in zip(best, left, strict=True)]
-    return sorted(found, key=lambda candidate: candidate.wrong)
+        left = _wrong(dynamics, stimulus, chosen, train, best)
+        candidates += [Candidate(change, change.by, change.by, int(n)) for change, n in zip(best, left, strict=True)]
+    return sorted(candidates, key=lambda candidate: candidate.wrong)
 
 
 def explaining_outputs(
@@ -327,6 +335,12 @@ def _tried(
     return changes, scales
 
 
+def _others(dynamics: Dynamics, changes: list[Change]) -> list[Change]:
+    """Changes whose size is known: what is missing altogether, and other delays."""
+    missing = [replace(change, by=-planned(dynamics, change)) for change in changes if change.kind != "threshold"]
+    return [change for change in missing if change.by] + _other_delays(dynamics, changes)
+
+
 def _other_delays(dynamics: Dynamics, changes: list[Change]) -> list[Change]:
     """One or two ticks, or a step, more or less along each of the synapses that `changes` are about."""
     layer = dynamics.layers[changes[0].layer]
@@ -363,13 +377,15 @@ def _wrong(
     return np.asarray(np.count_nonzero(rasters != train[chosen][:, :, None], axis=(0, 1)))
 
 
-def _bracket(values: FloatArray, wrong: Indices) -> tuple[float, float, float, float]:
-    """The longest run of the best values, and the values on either side of it."""
-    best = wrong == wrong.min()
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], best, [0]])))
-    run = int(np.argmax(edges[1::2] - edges[::2]))
-    a, b = int(edges[2 * run]), int(edges[2 * run + 1]) - 1
-    return values[max(0, a - 1)], values[a], values[b], values[min(len(values) - 1, b + 1)]
+def _valleys(wrong: Indices) -> list[tuple[int, int, int, int]]:
+    """Where `wrong` is lower than on either side: the index before, the first, the last, and the index after."""
+    ends = np.flatnonzero(np.diff(wrong)).tolist()
+    firsts, lasts = [0, *(end + 1 for end in ends)], [*ends, len(wrong) - 1]
+    return [
+        (max(0, a - 1), a, b, min(len(wrong) - 1, b + 1))
+        for a, b in zip(firsts, lasts, strict=True)
+        if (a == 0 or wrong[a - 1] > wrong[a]) and (b == len(wrong) - 1 or wrong[b + 1] > wrong[b])
+    ]
 
 
 def _refined(
@@ -380,16 +396,17 @@ def _refined(
     changes: list[Change],
     brackets: FloatArray,
 ) -> list[Candidate]:
-    """The brackets, made small: candidates with the bounds of their best run."""
+    """The brackets, made small: candidates, of which one bound is the last value that is worse than the best."""
     wrong = np.zeros(len(changes), dtype=np.int64)
     for _ in range(ROUNDS):
         grids = [np.unique(np.concatenate([np.linspace(*ends, PARTS) for ends in pairwise(b)])) for b in brackets]
         tried = [replace(c, by=float(by)) for c, grid in zip(changes, grids, strict=True) for by in grid]
         ends = np.cumsum([len(grid) for grid in grids])[:-1]
         tables = np.split(_wrong(dynamics, stimulus, chosen, train, tried), ends)
-        brackets = np.array([_bracket(grid, table) for grid, table in zip(grids, tables, strict=True)])
+        deepest = [min(_valleys(table), key=lambda at, table=table: (table[at[1]], at[1] - at[2])) for table in tables]
+        brackets = np.array([grid[list(at)] for grid, at in zip(grids, deepest, strict=True)])
         wrong = np.array([table.min() for table in tables])
     return [
         Candidate(replace(change, by=float((low + high) / 2)), float(low), float(high), int(left))
-        for change, (_, low, high, _), left in zip(changes, brackets, wrong, strict=True)
+        for change, (low, _, _, high), left in zip(changes, brackets, wrong, strict=True)
     ]
