@@ -117,6 +117,9 @@ def _why(report: FidelityReport, found: Attribution) -> list[tuple[str, object]]
         ("", f"{first} and {second} both mended {words.points(100 * (mended - found.together), '+')}")
         for first, second, mended in found.mended_pairs
     ]
+    if found.sampled_observations is not None:
+        some = words.plural(found.sampled_observations, "observation")
+        rows.append(("", f"estimated from {some}: all of them would take too long"))
     if found.stochastic:
         rows.append(("unexplained", "single decisions cannot be: the target draws random numbers"))
     elif flips or found.unexplained_flips or found.unexplained_trains:

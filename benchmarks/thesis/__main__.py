@@ -2,9 +2,9 @@
 
     python benchmarks/thesis [--only 4.12 4.13 4.14 ablation] [--quick] [--students FOLDER] [--json FILE]
 
-Each row: the thesis' figures; ours under its settings, in stored states and on policy; ours under the exact profile; what
-the conversion loses before anything is deployed; and what the deployment loses then, by cause. About an hour, of which
---episodes changes most. `converted`, `windows` and `board`, named in --only, are further tables of SpiNNaker.
+Each row: the thesis' figures; ours under its settings, in stored states and on policy; ours under the exact profile;
+what the conversion loses before anything is deployed; and what the deployment loses then, by cause. About an hour, of
+which --episodes changes most. `converted`, `windows` and `board`, named in --only, are further tables of SpiNNaker.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-# A script's own folder comes first on the path, and from there `nest.py` would be taken for NEST.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from thesis import ablation, nest, spinnaker
-from thesis.running import Effort
-
 ALWAYS = ("4.12", "4.13", "4.14", "ablation")
 FURTHER = ("converted", "windows", "board")
 
 
 def main() -> None:
     """Print the tables."""
+    # A script's own folder comes first on the path, and from there `nest.py` would be taken for NEST.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from thesis import ablation, nest, spinnaker
+    from thesis.running import Effort
+
     parser = argparse.ArgumentParser(prog="python benchmarks/thesis", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=ALWAYS + FURTHER, nargs="+", default=ALWAYS, help="which tables")
     parser.add_argument("--quick", action="store_true", help="one short episode and few states a row: a trial run")

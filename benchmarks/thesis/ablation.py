@@ -1,7 +1,7 @@
 """Why the thesis lost fidelity, by ablation: each configuration on NEST, and as the simulation of departures has it.
 
-The thesis' agent read its outputs from a multimeter, whose last value is of one millisecond before the window's end: the
-configurations that begin with the thesis' settings do that too (`early`).
+The thesis' agent read its outputs from a multimeter, whose last value is of one millisecond before the window's end:
+the configurations that begin with the thesis' settings do that too (`early`).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def states_of(source: Source, effort: Effort) -> tuple[np.ndarray, str]:
     if path.is_file():
         memory = np.load(path)["arr_0"].astype(np.float64)
         # The draw that the ablation was measured in, found by its figures.
-        states = memory[np.random.RandomState(DRAW).choice(len(memory), STATES, replace=False)]  # noqa: NPY002
+        states = memory[np.random.RandomState(DRAW).choice(len(memory), STATES, replace=False)]
         which = f"{STATES} of the replay memory"
     else:
         states, which = source.golden(), "500 stored"

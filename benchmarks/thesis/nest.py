@@ -16,9 +16,9 @@ TITLES = {
     "4.13": "Table 4.13: directly trained networks in NEST",
 }
 NOTE = (
-    "Agreement in per cent with the network that each came from: the conventional one, or a DSQN's own dynamics; return. "
-    "own: agreement of nest-exact with the network's own dynamics. conversion: points that the network's own dynamics lose "
-    "against the conventional network. causes: points of the agreement with its own dynamics."
+    "%: agreement with the network that each came from: the conventional one, or a DSQN's own dynamics. "
+    "own: agreement of nest-exact with the network's own dynamics. conversion: points that the network's own dynamics "
+    "lose against the conventional network. causes: points of the agreement with its own dynamics."
 )
 
 
@@ -29,6 +29,7 @@ def table(name: str, effort: Effort) -> list[Cells]:
         for source in sources(row.env, row.network):
             progress(f"table {name}: {row.env}, {source.name}, {row.neuron}, T={row.steps}")
             rows.append(described(row) | {"network": _name(row, source)} | measured(row, source, effort))
+            progress(f"  {rows[-1]}")
     return printed(TITLES[name], rows, _note(effort))
 
 
@@ -78,5 +79,5 @@ def _name(row: Row, source: Source) -> str:
 
 
 def _note(effort: Effort) -> str:
-    states = "stored: in 500 stored states (50 at T = 5000)" if effort.states == 500 else f"{effort.states} states"
-    return f"{effort.groups} x {effort.episodes} episodes (a quarter at T = 5000), in brackets the groups; {states}. {NOTE}"
+    states = f"Stored: {effort.states} states, a tenth of them at T = 5000"
+    return f"{effort.described} {states}. {NOTE}"

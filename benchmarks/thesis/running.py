@@ -22,7 +22,19 @@ from .tables import Row
 
 MOST_STEPS = 500  # of an episode, in both environments
 LONG = 1000  # windows from here on are measured on a tenth of the states and a quarter of the episodes
-WIDTH = 220
+WIDTH = 250
+# In this order, where a row has them; exact profiles' figures follow ours.
+FIRST = (
+    "environment",
+    "network",
+    "neuron",
+    "T ",
+    "thesis % ",
+    "thesis return ",
+    "stored % ",
+    "on policy % ",
+    "return ",
+)
 ABSENT = "files absent"
 
 Cells = dict[str, str]
@@ -37,6 +49,11 @@ class Effort:
     states: int = 500
     board: int = 20
     most_steps: int = MOST_STEPS
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        return f"{self.groups} x {self.episodes} episodes, a quarter of them at T = 5000; in brackets the groups."
 
     @classmethod
     def quick(cls) -> Effort:
@@ -129,7 +146,9 @@ def described(row: Row) -> Cells:
 
 def printed(title: str, rows: Sequence[Cells], note: str) -> list[Cells]:
     """Print rows whose cells may be missing, and give them back."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    given = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [name for name in FIRST if name in given and FIRST[0] in given]
+    columns += [name for name in given if name not in columns]
     cells = [tuple(row.get(name, "") for name in columns) for row in rows]
     show(title, columns, cells, f"{note} {machine()}", width=WIDTH)
     return [{name.strip(): value for name, value in row.items()} for row in rows]

@@ -28,9 +28,10 @@ STUDENT: Settings = {"input_bits": 8}
 TICKS = (100, 400, 1600, 6400)
 WAYS = ("software, reset by subtraction", "software, reset to zero", "spinnaker-ifcurdelta", "spinnaker-converted")
 NOTE = (
-    "Agreement in per cent with the network that each came from; return. Settings: spinnaker-ifcurdelta. student: what the "
-    "network came from, distilled for spinnaker-live, and its agreement with that. board: decisions of the student on the "
-    "virtual board that are the twin's. causes: points of the agreement with the network's own dynamics."
+    "%: agreement with the network that each came from. student: what the network came from, distilled for "
+    "spinnaker-live, and its agreement with that. board: decisions of the student on the virtual board that are the "
+    "twin's. conversion: points that the network's own dynamics lose against the conventional network. causes: points "
+    "of the agreement with its own dynamics."
 )
 
 
@@ -41,8 +42,8 @@ def table(effort: Effort, folder: Path) -> list[Cells]:
         for source in sources(row.env, row.network):
             progress(f"table 4.14: {row.env}, {source.name}, T={row.steps}")
             rows.append(described(row) | {"network": source.name} | measured(row, source, effort, folder))
-    note = f"{effort.groups} x {effort.episodes} episodes (a quarter at T = 5000), in brackets the groups. {NOTE}"
-    return printed("Table 4.14: on SpiNNaker", rows, note)
+            progress(f"  {rows[-1]}")
+    return printed("Table 4.14: on SpiNNaker, settings: spinnaker-ifcurdelta", rows, f"{effort.described} {NOTE}")
 
 
 def measured(row: Row, source: Source, effort: Effort, folder: Path) -> Cells:
@@ -142,7 +143,7 @@ def converted(effort: Effort) -> list[Cells]:
             }
         )
     title = "Converted networks by spinnaker-converted: agreement with the conventional network"
-    return printed(title, rows, f"{effort.groups} x {effort.episodes} episodes.")
+    return printed(title, rows, effort.described)
 
 
 def windows() -> list[Cells]:

@@ -1,4 +1,4 @@
-"""What the thesis states, as it states it: tables 4.12, 4.13 and 4.14; and the ablation that its loss was explained by."""
+"""What the thesis states in tables 4.12, 4.13 and 4.14; and the ablation that its loss was explained by."""
 
 from __future__ import annotations
 

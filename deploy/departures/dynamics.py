@@ -4,7 +4,7 @@ All of it is one update. In tick k, of a layer whose spikes come from neurons th
 
     h       = sum of the weights arriving                        # each receptor saturates by itself, if it does
     S      <- synapse_decay*S + gain*I + spike_gain*h
-    V      <- decay*V + synapse_gain*S  [ - taken, or of V = reset_to, where it fired in tick k-1 and resets are `late` ]
+    V      <- decay*V + synapse_gain*S  [ - taken, or from V = reset_to, if it fired in tick k-1 and `late` ]
     V      <- max(floor, V)
     fires at V > threshold (strict), or >=, or at random:   V <- V - taken, or reset_to; refractory
 
@@ -58,7 +58,10 @@ class Membrane:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Spikes at random, as in pp_psc_delta: rate = c_1*V' + c_2*exp(c_3*V') per second, in a tick at most one."""
+    """Spikes at random, as in pp_psc_delta: rate = c_1*V' + c_2*exp(c_3*V') per second, in a tick at most one.
+
+    V' is the potential above the threshold.
+    """
 
     c_1: float
     c_2: float

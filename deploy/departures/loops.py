@@ -221,6 +221,7 @@ def _update(
                 q[j] *= floats[ADAPTATION_DECAY]
                 seen -= q[j]
             if ints[NOISY]:
+                seen -= thresholds[j]
                 rate = floats[C_1] * seen + floats[C_2] * np.exp(floats[C_3] * seen)
                 if ready and rate > 0.0:
                     over = np.random.random() <= -np.expm1(-rate * floats[TICK_S])  # noqa: NPY002  # all that Numba has

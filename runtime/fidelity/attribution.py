@@ -3,6 +3,12 @@
 The simulation adopts sets of the departures, and each set's agreement is a number. A departure's share of the loss is
 its Shapley value (L. S. Shapley, A value for n-person games, 1953): what it costs when it joins, averaged over all
 orders in which the departures can join. These shares, and no others that treat causes alike, add up to the loss.
+
+What would take too long is bounded: first fewer orders are drawn, then fewer observations. A share is a mean over
+observations, so that it can be estimated from some of each kind of them: those that all departures together flip, those
+that they mend, and the others. What all of them do to an observation is known from its kind, and the shares of the
+causes in it add up to just that; hence the estimates, each kind weighted by how many there are of it, still add up to
+the loss of all observations (stratified sampling; W. G. Cochran, Sampling techniques, 1977, chapter 5).
 """
 
 from __future__ import annotations
@@ -13,22 +19,28 @@ from itertools import combinations
 from math import factorial
 from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...deploy.backend import Recording
 from ...deploy.departures.adoption import departed, effective, signature
 from ...deploy.departures.session import DepartedSession
 from ...deploy.deployment import Deployment
 from ...hardware_profiles.profile import DepartureKind
-from ...models.stimulus import FloatArray
-from ..agent import Agent
+from ...models.stimulus import FloatArray, Stimulus
+from .observations import evenly_spaced
 from .report import Attribution, Cause, Record
 
 Kinds = frozenset[DepartureKind]
 
 MOST_EXACT = 5  # causes whose subsets are all simulated; of more, orders are drawn
 ORDERS = 8  # that are drawn, each with its reverse: the errors of both partly cancel
+FEWER_ORDERS = 4  # of more work than the following
+MOST_UPDATES = 1_000_000_000  # of neurons, in all simulations of one attribution: about 10 s of one core
+FIXED_POINT = 3  # updates in fixed point take about three times as long
+FEWEST_OBSERVATIONS = 24
 MOST_LISTED = 1_000
 RANDOM: tuple[DepartureKind, ...] = ("noise", "packet loss")
 UNDECLARED = "not declared by the profile"
@@ -40,15 +52,26 @@ def simulate(
     deployment: Deployment, kinds: Collection[DepartureKind], states: FloatArray, *, seed: int = 0, spikes: bool = True
 ) -> Record:
     """What the deployment's network does with the observations [n, n_inputs] under some departures of its profile."""
+    network = deployment.network
+    stimulus = network.encoder.encode(network.observations(states), network.steps, seed, 0)
+    return _record(deployment, kinds, stimulus, seed=seed, spikes=spikes)
+
+
+def _record(
+    deployment: Deployment, kinds: Collection[DepartureKind], stimulus: Stimulus, *, seed: int, spikes: bool
+) -> Record:
     start = perf_counter()
     session = DepartedSession(departed(deployment, kinds), seed)
-    decision = Agent(deployment, session, seed).decide(states, spikes=spikes)
+    session.inject(stimulus, Recording(spikes=spikes))
+    session.run(deployment.network.steps)
+    readout = session.read()
+    outputs = deployment.network.decoder.output(readout.potentials, readout.output_raster)
     spent = (perf_counter() - start) * 1e3
     return Record(
-        actions=np.asarray(decision.action),
-        outputs=decision.output,
-        rasters=decision.rasters or (),
-        ms=np.full(len(states), spent / len(states)),
+        actions=outputs.argmax(axis=1),
+        outputs=outputs,
+        rasters=readout.rasters or (),
+        ms=np.full(len(outputs), spent / len(outputs)),
     )
 
 
@@ -60,6 +83,7 @@ def attribute(
     *,
     baseline: Collection[DepartureKind] = (),
     seed: int = 0,
+    together: Record | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Attribution:
     """Say what each departure of the deployment's profile costs.
@@ -76,37 +100,42 @@ def attribute(
         Departures that what the target is compared with has too; they are always adopted.
     seed : int
         Of random encoders, and of departures that are random.
+    together : Record, optional
+        What `simulate` does with all departures that the profile declares, if that is known already.
     on_progress : callable, optional
         Called with the number of simulations done, and of those known to be needed.
     """
     declared = {departure.kind: departure.text for departure in deployment.profile.departures}
     found = [kind for kind in effective(deployment) if kind not in baseline]
-    game = _Game(deployment, states, expected, frozenset(baseline), seed, on_progress)
     everything = frozenset(kind for kind in found if kind in declared)
-    game.prepare([frozenset(), everything])
+    if together is None:
+        together = simulate(deployment, everything | frozenset(baseline), states, seed=seed)
+    game = _Game(deployment, states, expected, frozenset(baseline), seed, on_progress)
+    game.know(everything, together)
+    game.prepare([frozenset()])
+    orders = game.limit(frozenset(found), everything)
     game.prepare([frozenset({kind}) for kind in found] + [everything - {kind} for kind in everything])
     players = _players(game, everything)
-    shares = _exact_shares(game, players) if len(players) <= MOST_EXACT else _sampled_shares(game, players)
+    shares = _exact_shares(game, players) if len(players) <= MOST_EXACT else _sampled_shares(game, players, orders)
     causes = [
         Cause(
             kind=kind,
             text=declared.get(kind, UNDECLARED),
             alone=game.agreement({kind}),
-            alone_flips=game.flips({kind}),
+            alone_flips=round(game.flips({kind})),
             mended=game.agreement(everything - {kind}),
-            mended_flips=game.flips(everything - {kind}),
+            mended_flips=round(game.flips(everything - {kind})),
             points=shares.get(kind, (0.0, 0.0))[0],
             points_error=shares.get(kind, (0.0, 0.0))[1],
         )
         for kind in found
     ]
     causes.sort(key=lambda cause: (-abs(cause.points), cause.kind))
-    together = simulate(deployment, everything | frozenset(baseline), states, seed=seed)
     other = np.zeros(0, dtype=np.int64) if given is None else np.flatnonzero(together.actions != given.actions)
     return Attribution(
         causes=tuple(causes),
         together=game.agreement(everything),
-        together_flips=game.flips(everything),
+        together_flips=round(game.flips(everything)),
         mended_pairs=_pairs(game, everything, causes),
         unexplained=tuple(other[:MOST_LISTED].tolist()),
         unexplained_flips=len(other),
@@ -114,6 +143,7 @@ def attribute(
         stochastic=departed(deployment, everything | frozenset(baseline)).random,
         subsets=len(game.us),
         us_per_decision=median(game.us),
+        sampled_observations=game.sampled,
     )
 
 
@@ -122,8 +152,15 @@ def differing_trains(a: Record, b: Record) -> int:
     return sum(int((ours != theirs).any(axis=1).sum()) for ours, theirs in zip(a.rasters, b.rasters, strict=True))
 
 
+class _Some(NamedTuple):
+    """Some observations of one kind, and how many of that kind there are."""
+
+    picks: NDArray[np.int64]
+    of: int
+
+
 class _Game:
-    """Agreement by set of departures, each simulated once."""
+    """Which observations each set of departures flips, each set simulated once."""
 
     def __init__(
         self,
@@ -134,45 +171,119 @@ class _Game:
         seed: int,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._deployment, self._states, self._expected = deployment, states, expected
+        self._deployment, self._expected = deployment, expected
         self._baseline, self._seed, self._on_progress = baseline, seed, on_progress
-        self._flips: dict[Kinds, int] = {}
-        self._by_dynamics: dict[bytes, int] = {}  # departures that change nothing cost nothing
+        network = deployment.network
+        self._stimulus = network.encoder.encode(states, network.steps, seed, 0)
+        self._picked = self._stimulus
+        self._kinds = [_Some(np.arange(len(states)), len(states))]
+        self._flipped: dict[Kinds, NDArray[np.bool_]] = {}
+        self._by_dynamics: dict[bytes, NDArray[np.bool_]] = {}  # departures that change nothing cost nothing
         self.us: list[float] = []
+
+    @property
+    def sampled(self) -> int | None:
+        """On how many observations sets are simulated; None: on all."""
+        n = len(self._picked)
+        return None if n == len(self._stimulus) else n
+
+    def know(self, kinds: Kinds, record: Record) -> None:
+        """Take the result of one set from what was simulated before, on all observations."""
+        mark = signature(departed(self._deployment, kinds | self._baseline))
+        self._flipped[kinds] = self._by_dynamics[mark] = record.actions != self._expected
+        self.us.append(float(record.ms.mean() * 1e3))
+
+    def limit(self, found: Kinds, everything: Kinds) -> int:
+        """Choose on which observations the sets to come are simulated. Returns how many orders there is time for.
+
+        What is done depends on the amount of work only, never on time.
+        """
+        tried = [frozenset({kind}) for kind in found] + [everything - {kind} for kind in everything]
+        if not tried:
+            return ORDERS
+        updates = sum(map(self._updates, tried))
+        mean, n, orders = updates / len(tried), len(self._stimulus), ORDERS
+        for orders in (ORDERS, FEWER_ORDERS):
+            more = 2 ** len(everything) if len(everything) <= MOST_EXACT else 2 * orders * len(everything)
+            affordable = int(MOST_UPDATES // (updates + mean * more))
+            if affordable >= n:
+                return orders
+        self._sample(max(FEWEST_OBSERVATIONS, affordable), everything)
+        return orders
+
+    def _updates(self, kinds: Kinds) -> int:
+        """Of neurons in one decision."""
+        dynamics = departed(self._deployment, kinds | self._baseline)
+        neurons = sum(layer.size * (FIXED_POINT if layer.fixed else 1) for layer in dynamics.layers)
+        return dynamics.ticks_per_step * dynamics.network.steps * neurons
+
+    def _sample(self, most: int, everything: Kinds) -> None:
+        """Go on with some of the observations, of each kind alike."""
+        kind = 2 * self._flipped[frozenset()] + self._flipped[everything]
+        left = sorted((np.flatnonzero(kind == value) for value in np.unique(kind)), key=len)
+        self._kinds, picks = [], []
+        for index, members in enumerate(left):
+            count = min(len(members), max(1, (most - sum(map(len, picks))) // (len(left) - index)))
+            picks.append(members[evenly_spaced(len(members), count)])
+            start = sum(map(len, picks[:-1]))
+            self._kinds.append(_Some(np.arange(start, start + count), len(members)))
+        chosen = np.concatenate(picks)
+        spikes = self._stimulus.spikes
+        self._picked = Stimulus(self._stimulus.currents[chosen], None if spikes is None else spikes[chosen])
+        self._expected = self._expected[chosen]
+        self._flipped = {kinds: flipped[chosen] for kinds, flipped in self._flipped.items()}
+        self._by_dynamics = {mark: flipped[chosen] for mark, flipped in self._by_dynamics.items()}
 
     def prepare(self, sets: Iterable[Kinds]) -> None:
         """Simulate these sets, side by side."""
-        wanted = [kinds for kinds in dict.fromkeys(sets) if kinds not in self._flips]
+        wanted = [kinds for kinds in dict.fromkeys(sets) if kinds not in self._flipped]
         marks = {kinds: signature(departed(self._deployment, kinds | self._baseline)) for kinds in wanted}
         new = {mark: kinds for kinds, mark in marks.items() if mark not in self._by_dynamics}
+        needed = len(self._by_dynamics) + len(new)
         with ThreadPoolExecutor(THREADS) as pool:
-            for mark, flips in zip(new, pool.map(self._simulated, new.values()), strict=True):
-                self._by_dynamics[mark] = flips
+            for mark, flipped in zip(new, pool.map(self._simulated, new.values()), strict=True):
+                self._by_dynamics[mark] = flipped
                 if self._on_progress is not None:
-                    self._on_progress(len(self._by_dynamics), len(self._by_dynamics))
+                    self._on_progress(len(self._by_dynamics), needed)
         for kinds, mark in marks.items():
-            self._flips[kinds] = self._by_dynamics[mark]
+            self._flipped[kinds] = self._by_dynamics[mark]
 
-    def flips(self, kinds: Collection[DepartureKind]) -> int:
-        """Observations with another action than expected."""
+    def flipped(self, kinds: Collection[DepartureKind]) -> NDArray[np.bool_]:
+        """Which of the simulated observations have another action than expected."""
         chosen = frozenset(kinds)
-        if chosen not in self._flips:
+        if chosen not in self._flipped:
             self.prepare([chosen])
-        return self._flips[chosen]
+        return self._flipped[chosen]
+
+    def flips(self, kinds: Collection[DepartureKind]) -> float:
+        """How many of all observations have another action than expected; of a sample, an estimate."""
+        return self.total(self.flipped(kinds))
 
     def agreement(self, kinds: Collection[DepartureKind]) -> float:
         """In [0, 1]."""
-        return 1.0 - self.flips(kinds) / len(self._expected)
+        return 1.0 - self.flips(kinds) / len(self._stimulus)
+
+    def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
+        """The sum over all observations, from values [simulated observations]."""
+        return sum(some.of / len(some.picks) * float(values[some.picks].sum()) for some in self._kinds)
+
+    def error(self, values: NDArray[np.float64]) -> float:
+        """The standard error of `total`, 0 where nothing is sampled."""
+        variance = 0.0
+        for picks, of in self._kinds:
+            if 1 < len(picks) < of:
+                variance += of**2 * float(values[picks].var(ddof=1)) / len(picks) * (1.0 - len(picks) / of)
+        return float(np.sqrt(variance))
 
     def points(self, flips: float) -> float:
         """Flips as per cent points."""
-        return 100.0 * flips / len(self._expected)
+        return 100.0 * flips / len(self._stimulus)
 
-    def _simulated(self, kinds: Kinds) -> int:
+    def _simulated(self, kinds: Kinds) -> NDArray[np.bool_]:
         start = perf_counter()
-        record = simulate(self._deployment, kinds | self._baseline, self._states, seed=self._seed, spikes=False)
+        record = _record(self._deployment, kinds | self._baseline, self._picked, seed=self._seed, spikes=False)
         self.us.append((perf_counter() - start) * 1e6 / len(self._expected))
-        return int((record.actions != self._expected).sum())
+        return record.actions != self._expected
 
 
 def _players(game: _Game, everything: Kinds) -> list[DepartureKind]:
@@ -191,37 +302,43 @@ def _players(game: _Game, everything: Kinds) -> list[DepartureKind]:
 
 
 def _exact_shares(game: _Game, players: list[DepartureKind]) -> dict[DepartureKind, tuple[float, float]]:
-    """Shapley's values in points, from all subsets."""
+    """Shapley's values in points, from all subsets, with standard errors."""
     n = len(players)
     game.prepare(frozenset(chosen) for size in range(n + 1) for chosen in combinations(players, size))
     shares = {}
     for kind in players:
         others = [other for other in players if other != kind]
-        total = 0.0
+        costs = np.zeros(len(game.flipped(())))
         for size in range(n):
             weight = factorial(size) * factorial(n - size - 1) / factorial(n)
             for chosen in combinations(others, size):
-                total += weight * (game.flips({*chosen, kind}) - game.flips(chosen))
-        shares[kind] = game.points(total), 0.0
+                costs += weight * _cost(game, kind, chosen)
+        shares[kind] = game.points(game.total(costs)), game.points(game.error(costs))
     return shares
 
 
-def _sampled_shares(game: _Game, players: list[DepartureKind]) -> dict[DepartureKind, tuple[float, float]]:
-    """The same from orders drawn at random, with standard errors; they still add up to the loss."""
+def _sampled_shares(game: _Game, players: list[DepartureKind], count: int) -> dict[DepartureKind, tuple[float, float]]:
+    """The same from `count` orders drawn at random, and their reverses; they still add up to the loss."""
     random = np.random.default_rng(0)
-    drawn = [[players[i] for i in random.permutation(len(players))] for _ in range(ORDERS)]
-    orders = [order for pair in ((one, one[::-1]) for one in drawn) for order in pair]
-    game.prepare(frozenset(order[:size]) for order in orders for size in range(len(order) + 1))
-    costs = {
-        kind: [game.flips(order[: order.index(kind) + 1]) - game.flips(order[: order.index(kind)]) for order in orders]
-        for kind in players
-    }
+    drawn = [[players[i] for i in random.permutation(len(players))] for _ in range(count)]
+    game.prepare(
+        frozenset(order[:size]) for one in drawn for order in (one, one[::-1]) for size in range(len(order) + 1)
+    )
     shares = {}
-    for kind, each in costs.items():
-        pairs = (np.array(each[::2]) + np.array(each[1::2])) / 2
-        error = float(pairs.std(ddof=1) / np.sqrt(len(pairs)))
-        shares[kind] = game.points(float(pairs.mean())), game.points(error)
+    for kind in players:
+        pairs = np.array(
+            [sum(_cost(game, kind, order[: order.index(kind)]) for order in (one, one[::-1])) / 2 for one in drawn]
+        )
+        costs = pairs.mean(axis=0)
+        # Both samples' errors, as if each were the only one: at most a little too large.
+        of_orders = float(np.std([game.total(pair) for pair in pairs], ddof=1) / np.sqrt(count))
+        shares[kind] = game.points(game.total(costs)), game.points(float(np.hypot(of_orders, game.error(costs))))
     return shares
+
+
+def _cost(game: _Game, kind: DepartureKind, chosen: Collection[DepartureKind]) -> FloatArray:
+    """What a departure does to each observation when it joins some others: 1 flips it, -1 mends it."""
+    return game.flipped({*chosen, kind}).astype(np.float64) - game.flipped(chosen)
 
 
 def _pairs(game: _Game, everything: Kinds, causes: list[Cause]) -> tuple[tuple[str, str, float], ...]:

@@ -102,11 +102,14 @@ def check(
     faults: tuple[Fault, ...] = ()
     baseline: Kinds = () if against == "reference" else _of_the_twin(deployment)
     if explain:
+        declared = tuple(departure.kind for departure in profile.departures)
+        simulated = simulate(deployment, declared, states, seed=seed)
         attribution = attribute(
-            deployment, states, expected.actions, given, baseline=baseline, seed=seed,
+            deployment, states, expected.actions, given, baseline=baseline, seed=seed, together=simulated,
             on_progress=lambda done, of: told("causes", done, of),
         )  # fmt: skip
-        faults = _faults(deployment, attribution, states, given, seed)
+        if not attribution.stochastic:
+            faults = diagnose(deployment, departed(deployment, declared), states, given, simulated, seed=seed)
     free = None
     if environment is not None and episodes:
         free = free_running(
@@ -156,16 +159,6 @@ def check(
 def _of_the_twin(deployment: Deployment) -> Kinds:
     """The departures that a twin has too: all but those at random."""
     return tuple(departure.kind for departure in deployment.profile.departures if departure.kind not in RANDOM)
-
-
-def _faults(
-    deployment: Deployment, attribution: Attribution, states: FloatArray, given: Record, seed: int
-) -> tuple[Fault, ...]:
-    if attribution.stochastic:
-        return ()
-    declared = tuple(departure.kind for departure in deployment.profile.departures)
-    dynamics = departed(deployment, declared)
-    return diagnose(deployment, dynamics, states, given, simulate(deployment, declared, states, seed=seed), seed=seed)
 
 
 def _first(differs: np.ndarray[Any, np.dtype[np.bool_]]) -> int | None:

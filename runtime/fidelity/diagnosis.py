@@ -32,7 +32,8 @@ Indices = NDArray[np.int64]
 MOST_FAULTS = 3
 SCREENED = 60  # observations on which delays of whole layers are tried first
 VERIFIED = 6  # candidates that the whole network is simulated with
-TRIED_WITHIN = 9  # values between a candidate's bounds
+TRIED_WITHIN = 9  # values between a candidate's bounds, and again around the best of them
+ZOOMS = 3
 # A neuron is at fault by itself if a single change leaves at most this share of its differing steps.
 LEFT = 0.1
 # Lost spikes: the share of first divergences that one spike less must explain, where more of them are lost also two.
@@ -145,7 +146,7 @@ def diagnose(
                 lost = _lost(case, dynamics, outcome)
                 if lost is not None:
                     return (*faults, lost)
-        if found is None or found.left > 0.9 * left:
+        if found is None or found.left >= left:
             break
         explained = sum(
             int(np.count_nonzero(before & ~after))
@@ -190,6 +191,8 @@ def _delayed(case: _Case, dynamics: Dynamics, outcome: Outcome) -> _Found | None
             if dynamics.layers[layer].delay + by >= 1 and (layer or dynamics.input_at + by >= 0):
                 changed = applied(dynamics, change)
                 screened.append((case.left(case.simulate(changed, some), some), change, changed))
+    if not screened:
+        return None
     least, change, changed = min(screened, key=lambda entry: entry[0])
     if least >= case.left(Outcome(outcome.outputs[some], tuple(raster[some] for raster in outcome.rasters)), some):
         return None
@@ -223,13 +226,20 @@ def _single(case: _Case, dynamics: Dynamics, outcome: Outcome) -> _Found | None:
         candidates = explaining(dynamics, case.stimulus, layer, neuron, train, simulated)
         most = LEFT * np.count_nonzero(train != simulated)
     best = [one for one in candidates if one.wrong == candidates[0].wrong and one.wrong <= most][:VERIFIED]
-    # A change that is made up for a few chance events fits them too; but then many neurons have such.
-    if not best or (neurons > FEW and wrong[:, neuron].sum() < 4 * np.median(wrong.sum(axis=0)[wrong.any(axis=0)])):
-        best = [replace(one, change=replace(one.change, neuron=None)) for one in best if one.change.kind == "threshold"]
-        found = [_verified(case, dynamics, one) for one in best]
-        return next((one for one in found if one.left < case.left(outcome) / 2), None)
-    verified = sorted((_verified(case, dynamics, one) for one in best), key=lambda one: one.left)
-    return replace(verified[0], alternatives=sum(one.left == verified[0].left for one in verified) - 1)
+    everywhere = [
+        replace(one, change=replace(one.change, neuron=None)) for one in best if one.change.kind == "threshold"
+    ]
+    if neurons > FEW and wrong[:, neuron].sum() < 4 * np.median(wrong.sum(axis=0)[wrong.any(axis=0)]):
+        best = []  # a few chance events can be made to fit: but then many neurons have such
+    verified = [_verified(case, dynamics, one) for one in best]
+    if neurons > FEW:
+        of_all = (_verified(case, dynamics, one) for one in everywhere)
+        verified += [one for one in of_all if one.left < case.left(outcome) / 2]
+    if not verified:
+        return None
+    verified.sort(key=lambda one: one.left)
+    equal = {replace(one.candidate.change, by=0.0) for one in verified if one.left == verified[0].left}
+    return replace(verified[0], alternatives=len(equal) - 1)
 
 
 def _verified(case: _Case, dynamics: Dynamics, candidate: Candidate) -> _Found:
@@ -240,18 +250,22 @@ def _verified(case: _Case, dynamics: Dynamics, candidate: Candidate) -> _Found:
         if low <= -before <= high and high - low < abs(before) / 2:  # what is missing is not just smaller
             candidate = replace(candidate, change=replace(candidate.change, by=-before))
             low = high = -before
-    values = np.unique(np.linspace(low, high, TRIED_WITHIN)) if low < high else np.array([candidate.change.by])
-    # The middle first: of equal ones it is taken.
-    values = values[np.argsort(np.abs(values - (low + high) / 2), kind="stable")]
     best: _Found | None = None
-    for by in values.tolist():
-        changed = applied(dynamics, replace(candidate.change, by=by))
-        outcome = case.simulate(changed)
-        left = case.left(outcome)
-        if best is None or left < best.left:
-            best = _Found(replace(candidate, change=replace(candidate.change, by=by)), changed, outcome, left)
-        if not left:
-            break
+    for _ in range(ZOOMS if low < high else 1):
+        values = np.linspace(low, high, TRIED_WITHIN) if low < high else np.array([candidate.change.by])
+        # The middle first: of equal ones it is taken.
+        for by in values[np.argsort(np.abs(values - (low + high) / 2), kind="stable")].tolist():
+            change = replace(candidate.change, by=by)
+            changed = applied(dynamics, change)
+            outcome = case.simulate(changed)
+            left = case.left(outcome)
+            if best is None or left < best.left:
+                best = _Found(replace(candidate, change=change), changed, outcome, left)
+            if not left:
+                return best
+        assert best is not None, "there is at least one value"
+        part = (high - low) / (TRIED_WITHIN - 1)
+        low, high = best.candidate.change.by - part, best.candidate.change.by + part
     assert best is not None, "there is at least one value"
     return best
 
@@ -268,6 +282,8 @@ def _lost(case: _Case, dynamics: Dynamics, outcome: Outcome) -> Fault | None:
     if explained < BY_ONE * looked_at:
         return None
     losses = share_lost(dynamics, case.stimulus, case.given, outcome, layer, case.seed)
+    if not losses:
+        return None
     likeliest = losses[0]
     texts = [_lost_text(loss) for loss in losses]
     text = (

@@ -12,7 +12,7 @@ from ...deploy.departures.dynamics import NEVER, Dynamics, Layer
 from ...models.layers import Dense
 from ...models.network import Network
 from ...models.stimulus import CountArray, FloatArray, Stimulus
-from .probe import OUTPUT_TOLERANCE, Outcome, column, simulate, some_of
+from .probe import BY_NEURON, OUTPUT_TOLERANCE, Outcome, column, simulate, some_of
 
 Indices = NDArray[np.int64]
 
@@ -23,6 +23,8 @@ HALVINGS = 8
 DRAWS = 3
 # Difference of two logarithms of likelihoods from which on the better model is named alone (odds of 150 to 1).
 CLEAR = 5.0
+# Standard errors between the shares of first divergences with a spike too many, observed and simulated.
+MOST_APART = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,17 @@ def share_lost(
 
     Returns
     -------
-    The likelier first; one only, if it is by far.
+    The likelier first; one only, if it is by far. None at all, if first divergences are spikes too many, or missing,
+    much more often than with spikes lost, which excite and inhibit.
     """
     differing = _differing(given, expected, layer, dynamics)
     found = sorted(
         (_estimated(dynamics, stimulus, expected, layer, seed, differing, per) for per in (True, False)),
         key=lambda loss: -loss.likelihood,
     )
+    simulated = simulate(_lossy(dynamics, found[0]), stimulus, dynamics.network.steps, seed)
+    if _apart(_too_many(given, expected, layer), _too_many(simulated, expected, layer)) > MOST_APART:
+        return ()
     return tuple(found[:1] if found[0].likelihood - found[1].likelihood > CLEAR else found)
 
 
@@ -121,9 +127,7 @@ def _with_one_less(dynamics: Dynamics, layer: int, neuron: int, before: CountArr
     times, senders = times[-MOST_SPIKES:], senders[-MOST_SPIKES:]
     spikes = np.repeat(before[None], len(times), axis=0)
     spikes[np.arange(len(times)), times, senders] = 0
-    values = {
-        name: getattr(own, name)[neuron : neuron + 1] for name in ("bias", "threshold", "taken", "start", "gains")
-    }
+    values = {name: getattr(own, name)[neuron : neuron + 1] for name in BY_NEURON}
     nothing = np.zeros(1)
     last = Layer(np.zeros((1, 1)), nothing, np.array([NEVER]), nothing, nothing, np.ones(1), delay=1)
     alone = replace(
@@ -141,7 +145,7 @@ def _with_one_less(dynamics: Dynamics, layer: int, neuron: int, before: CountArr
         detours=(),
     )
     fired = simulate(alone, Stimulus(np.zeros((len(times), sources)), spikes), ticks).rasters[0][:, :, 0]
-    counts = fired.reshape(len(times), ticks // per_step, per_step).sum(axis=2, dtype=np.uint8)
+    counts: CountArray = fired.reshape(len(times), ticks // per_step, per_step).sum(axis=2, dtype=np.uint8)
     shift = dynamics.spike_shift
     shown = np.zeros_like(counts)
     shown[:, shift:] = counts[:, : counts.shape[1] - shift]
@@ -154,6 +158,28 @@ def _differing(given: Outcome, expected: Outcome, layer: int, dynamics: Dynamics
         return np.asarray((given.rasters[layer] != expected.rasters[layer]).any(axis=1).sum(axis=1), dtype=np.float64)
     tolerance = OUTPUT_TOLERANCE * dynamics.network.neuron.threshold
     return np.asarray((np.abs(given.outputs - expected.outputs) > tolerance).sum(axis=1), dtype=np.float64)
+
+
+def _too_many(given: Outcome, expected: Outcome, layer: int) -> tuple[int, int]:
+    """First divergences of a layer's trains in which there is a spike too many, and all; outputs that are higher."""
+    if layer >= len(expected.rasters):
+        difference = given.outputs - expected.outputs
+        return int(np.count_nonzero(difference > 0)), int(np.count_nonzero(difference))
+    ours, theirs = given.rasters[layer], expected.rasters[layer]
+    n, neurons = np.nonzero((ours != theirs).any(axis=1))
+    first = (ours != theirs)[n, :, neurons].argmax(axis=1)
+    return int(np.count_nonzero(ours[n, first, neurons] > theirs[n, first, neurons])), len(n)
+
+
+def _apart(ours: tuple[int, int], theirs: tuple[int, int]) -> float:
+    """How far two shares are apart, in standard errors of their difference."""
+    (a, n), (b, m) = ours, theirs
+    both = (a + b + 1) / (n + m + 2)  # Laplace's estimate, so that its error is never 0
+    return abs(a / max(n, 1) - b / max(m, 1)) / math.sqrt(both * (1 - both) * (1 / max(n, 1) + 1 / max(m, 1)))
+
+
+def _lossy(dynamics: Dynamics, loss: Loss) -> Dynamics:
+    return replace(dynamics, loss_per_synapse=loss.share) if loss.per_synapse else replace(dynamics, loss=loss.share)
 
 
 def _estimated(

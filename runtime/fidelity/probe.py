@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from ...models.layers import Connections, Sparse
 from ...models.stimulus import CountArray, FloatArray, Stimulus
 
 Indices = NDArray[np.int64]
+
+BY_NEURON = ("bias", "threshold", "taken", "start", "gains")  # of a Layer
 
 # Sizes of changes that are tried first, in thresholds a spike or a tick's input; the best are refined from there.
 # Large ones are close to each other: what a neuron does then is no smooth function of them.
@@ -270,9 +272,7 @@ def _variants(dynamics: Dynamics, changes: list[Change]) -> Dynamics:
         np.repeat(column(given, neuron)[:, None], k, axis=1)
         for given in (layer.weights, dynamics.input_weights if index == 0 else layer.weights)
     )
-    values = {
-        name: np.full(k, getattr(layer, name)[neuron]) for name in ("bias", "threshold", "taken", "start", "gains")
-    }
+    values: dict[str, Any] = {name: np.full(k, getattr(layer, name)[neuron]) for name in BY_NEURON}
     detours = [detour for detour in dynamics.detours if detour.layer < index]
     own = [detour for detour in dynamics.detours if detour.layer == index and detour.neuron == neuron]
     detours += [replace(detour, neuron=i) for detour in own for i in range(k)]
@@ -388,6 +388,11 @@ def _valleys(wrong: Indices) -> list[tuple[int, int, int, int]]:
     ]
 
 
+def _deepest(wrong: Indices) -> tuple[int, int, int, int]:
+    """Of the valleys with the lowest value the widest."""
+    return min(_valleys(wrong), key=lambda at: (wrong[at[1]], at[1] - at[2]))
+
+
 def _refined(
     dynamics: Dynamics,
     stimulus: Stimulus,
@@ -403,7 +408,7 @@ def _refined(
         tried = [replace(c, by=float(by)) for c, grid in zip(changes, grids, strict=True) for by in grid]
         ends = np.cumsum([len(grid) for grid in grids])[:-1]
         tables = np.split(_wrong(dynamics, stimulus, chosen, train, tried), ends)
-        deepest = [min(_valleys(table), key=lambda at, table=table: (table[at[1]], at[1] - at[2])) for table in tables]
+        deepest = [_deepest(table) for table in tables]
         brackets = np.array([grid[list(at)] for grid, at in zip(grids, deepest, strict=True)])
         wrong = np.array([table.min() for table in tables])
     return [

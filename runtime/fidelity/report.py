@@ -182,7 +182,7 @@ class Cause:
         which the departures can be adopted. The shares of all causes add up to the loss. Negative: it makes up for
         others.
     points_error : float
-        Standard error of `points`, where orders were sampled; 0 where all subsets were simulated.
+        Standard error of `points`, where orders or observations were sampled; 0 where all of both were simulated.
     """
 
     kind: str
@@ -220,6 +220,9 @@ class Attribution:
         How many sets of departures were simulated.
     us_per_decision : float
         What the simulation of one took; median over the subsets.
+    sampled_observations : int or None
+        On how many of the observations the causes' figures are estimated, where all would take too long; the shares
+        still add up to the loss of all. None: they are of all observations.
     """
 
     causes: tuple[Cause, ...]
@@ -232,6 +235,7 @@ class Attribution:
     stochastic: bool
     subsets: int
     us_per_decision: float
+    sampled_observations: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
