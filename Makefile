@@ -47,9 +47,9 @@ training: .venv/.bench
 	$(BIN)/python benchmarks/training.py
 
 thesis: .venv/.bench
-	$(BIN)/python benchmarks/thesis.py
+	$(BIN)/python benchmarks/thesis --students build/students --json build/thesis.json
+	$(BIN)/python benchmarks/thesis --only converted windows board --students build/students
 	$(BIN)/python benchmarks/conversion.py
-	$(BIN)/python benchmarks/thesis_spinnaker.py --students build/students
 
 agents: .venv/.dev
 	$(BIN)/python -m spikeloop.training.distil --env CartPole-v1 -o models/bundled/cartpole.spk --force

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..bridges.environments import GymnasiumEnvironment
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, UnknownNameError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
@@ -97,20 +97,23 @@ def check(
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, as tcp://host:8786.")
     ] = None,
     keep: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--keep", metavar="FOLDER", help="Keep finished work there; the same command goes on from it."),
     ] = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compare deployed agents with what they were trained as, find where they first part, and say why."""
+    _require_words({"--observations": observations, "--keep": keep, "--cluster": cluster})
     baseline, origin_file = _against(against or [])
-    windows = require_steps(_numbers(steps_sweep, "--steps-sweep")) if steps_sweep else ()
-    many_seeds = _numbers(seeds, "--seeds") if seeds else [seed]
+    windows = () if steps_sweep is None else require_steps(_numbers(steps_sweep, "--steps-sweep"))
+    many_seeds = [seed] if seeds is None else _numbers(seeds, "--seeds")
     page = _page(report)
-    networks = [load(agent) for agent in agents]
-    profiles = [load_profile(name, parse_settings(set_ or [])) for name in on]
+    networks = [load(agent) for agent in dict.fromkeys(agents)]
+    profiles = [load_profile(name, parse_settings(set_ or [])) for name in dict.fromkeys(on)]
     for network in networks:
+        with _origin(origin_file, network):  # refused, if it is, before anything long is begun
+            pass
         for profile in profiles:
             planned(network, profile)
     env, episodes = split_environment(observations) or (None, 0)
@@ -199,10 +202,18 @@ def _require(reports: list[FidelityReport], require: float | None) -> None:
         raise typer.Exit(1)
 
 
+def _require_words(options: dict[str, str | None]) -> None:
+    """Refuse what is given without a word, as a script does with a variable that is not set: "" is a path, too."""
+    for option, word in options.items():
+        if word is not None and not word.strip():
+            raise InvalidInputError(f"{option} was given an empty text; leave it out, or say which.")
+
+
 def _against(words: list[str]) -> tuple[Against | None, str | None]:
     """The baseline, and the file of the conventional network."""
     baselines = [word for word in BASELINES if word in words]
     files = [word for word in words if word not in BASELINES]
+    _require_words({"--against": None if all(word.strip() for word in files) else ""})
     for given, what in ((baselines, "'reference' and 'twin'"), (files, "several files")):
         if len(given) > 1:
             raise InvalidInputError(f"--against was given {what}; give one of them.")
@@ -241,7 +252,13 @@ def _origin(file: str | None, network: Network) -> Iterator[tuple[str, Decider] 
         return
     from .origin import open_origin
 
-    name, decider = open_origin(file, network.n_inputs, network.n_outputs)
+    try:
+        name, decider = open_origin(file, network.n_inputs, network.n_outputs)
+    except UnknownNameError as error:
+        raise InvalidInputError(
+            f"--against {file} was given; it must be 'reference' or 'twin', or the network that the agent came from: "
+            f"{error}"
+        ) from None
     try:
         yield name, decider
     finally:

@@ -158,8 +158,8 @@ def table(effort: Effort) -> list[Cells]:
             actual = on_nest(deployed(name, network), states)
             rows[name] |= {
                 f"{short}: stated ": f"{ABLATION[name][column]:.1f}",
-                f"NEST {' ' * column}": f"{agreement(actual, expected):.1f}",
-                f"simulated {' ' * column}": f"{agreement(simulated, expected):.1f}",
+                f"{short}: NEST ": f"{agreement(actual, expected):.1f}",
+                f"{short}: simulated ": f"{agreement(simulated, expected):.1f}",
             }
     note = f"Agreement in per cent with the networks' own dynamics, T = {STEPS}. {' '.join(notes)}"
     return printed("Why the thesis lost fidelity, by ablation: DSQNs", list(rows.values()), note)

@@ -67,9 +67,9 @@ def exact(source: Source, steps: int, effort: Effort) -> Cells:
         share, returned = driven(agent, origin, source.env, effort, steps)
     return {
         "exact: own % ": f"{agreement(actions, own):.1f}",
-        "stored %  ": f"{agreement(actions, wanted):.1f}",
-        "on policy %  ": share,
-        "return  ": returned,
+        "exact: stored % ": f"{agreement(actions, wanted):.1f}",
+        "exact: on policy % ": share,
+        "exact: return ": returned,
         "conversion ": f"{100 - agreement(own, wanted):.1f}" if source.origin else "",
     }
 

@@ -23,7 +23,7 @@ from .tables import Row
 MOST_STEPS = 500  # of an episode, in both environments
 LONG = 1000  # windows from here on are measured on a tenth of the states and a quarter of the episodes
 WIDTH = 250
-# In this order, where a row has them; exact profiles' figures follow ours.
+# In this order, where a row has them.
 FIRST = (
     "environment",
     "network",

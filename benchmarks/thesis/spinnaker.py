@@ -83,8 +83,8 @@ def circuit(source: Source, steps: int, effort: Effort, folder: Path) -> Cells:
         same = sum(int(agent.decide(states[i]).action) == twin[i] for i in some)
     return {
         "student: stored % ": f"{agreement(twin, np.asarray(origin.decide(states).action)):.1f}",
-        "on policy %  ": share,
-        "return  ": returned,
+        "student: on policy % ": share,
+        "student: return ": returned,
         "board ": f"{same} of {len(some)}",
     }
 

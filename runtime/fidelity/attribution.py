@@ -4,7 +4,7 @@ The simulation adopts sets of the departures, and each set's agreement is a numb
 its Shapley value (L. S. Shapley, A value for n-person games, 1953): what it costs when it joins, averaged over all
 orders in which the departures can join. These shares, and no others that treat causes alike, add up to the loss.
 
-What would take too long is bounded: first fewer orders are drawn, then fewer observations. A share is a mean over
+Of many causes, orders are drawn; and where all observations would take too long, some of them. A share is a mean over
 observations, so that it can be estimated from some of each kind of them: those that all departures together flip, those
 that they mend, and the others. What all of them do to an observation is known from its kind, and the shares of the
 causes in it add up to just that; hence the estimates, each kind weighted by how many there are of it, still add up to
@@ -35,9 +35,8 @@ from .report import Attribution, Cause, Record
 
 Kinds = frozenset[DepartureKind]
 
-MOST_EXACT = 5  # causes whose subsets are all simulated; of more, orders are drawn
+MOST_EXACT = 7  # causes whose subsets are all simulated; of more, orders are drawn
 ORDERS = 8  # that are drawn, each with its reverse: the errors of both partly cancel
-FEWER_ORDERS = 4  # of more work than the following
 MOST_UPDATES = 1_000_000_000  # of neurons, in all simulations of one attribution: about 10 s of one core
 FIXED_POINT = 3  # updates in fixed point take about three times as long
 FEWEST_OBSERVATIONS = 24
@@ -113,10 +112,10 @@ def attribute(
     game = _Game(deployment, states, expected, frozenset(baseline), seed, on_progress)
     game.know(everything, together)
     game.prepare([frozenset()])
-    orders = game.limit(frozenset(found), everything)
+    game.limit(frozenset(found), everything)
     game.prepare([frozenset({kind}) for kind in found] + [everything - {kind} for kind in everything])
     players = _players(game, everything)
-    shares = _exact_shares(game, players) if len(players) <= MOST_EXACT else _sampled_shares(game, players, orders)
+    shares = _exact_shares(game, players) if len(players) <= MOST_EXACT else _sampled_shares(game, players)
     causes = [
         Cause(
             kind=kind,
@@ -193,23 +192,16 @@ class _Game:
         self._flipped[kinds] = self._by_dynamics[mark] = record.actions != self._expected
         self.us.append(float(record.ms.mean() * 1e3))
 
-    def limit(self, found: Kinds, everything: Kinds) -> int:
-        """Choose on which observations the sets to come are simulated. Returns how many orders there is time for.
-
-        What is done depends on the amount of work only, never on time.
-        """
+    def limit(self, found: Kinds, everything: Kinds) -> None:
+        """Choose on which observations the sets to come are simulated: by the amount of work, never by time."""
         tried = [frozenset({kind}) for kind in found] + [everything - {kind} for kind in everything]
         if not tried:
-            return ORDERS
+            return
         updates = sum(map(self._updates, tried))
-        mean, n, orders = updates / len(tried), len(self._stimulus), ORDERS
-        for orders in (ORDERS, FEWER_ORDERS):
-            more = 2 ** len(everything) if len(everything) <= MOST_EXACT else 2 * orders * len(everything)
-            affordable = int(MOST_UPDATES // (updates + mean * more))
-            if affordable >= n:
-                return orders
-        self._sample(max(FEWEST_OBSERVATIONS, affordable), everything)
-        return orders
+        more = min(2 ** len(everything), 2 * ORDERS * len(everything))  # sets, as far as is known by now
+        affordable = int(MOST_UPDATES // (updates * (1 + more / len(tried))))
+        if affordable < len(self._stimulus):
+            self._sample(max(FEWEST_OBSERVATIONS, affordable), everything)
 
     def _updates(self, kinds: Kinds) -> int:
         """Of neurons in one decision."""
@@ -219,14 +211,15 @@ class _Game:
 
     def _sample(self, most: int, everything: Kinds) -> None:
         """Go on with some of the observations, of each kind alike."""
+        picks: list[NDArray[np.int64]] = []
         kind = 2 * self._flipped[frozenset()] + self._flipped[everything]
         left = sorted((np.flatnonzero(kind == value) for value in np.unique(kind)), key=len)
-        self._kinds, picks = [], []
+        self._kinds, taken = [], 0
         for index, members in enumerate(left):
-            count = min(len(members), max(1, (most - sum(map(len, picks))) // (len(left) - index)))
+            count = min(len(members), max(1, (most - taken) // (len(left) - index)))
             picks.append(members[evenly_spaced(len(members), count)])
-            start = sum(map(len, picks[:-1]))
-            self._kinds.append(_Some(np.arange(start, start + count), len(members)))
+            self._kinds.append(_Some(np.arange(taken, taken + count), len(members)))
+            taken += count
         chosen = np.concatenate(picks)
         spikes = self._stimulus.spikes
         self._picked = Stimulus(self._stimulus.currents[chosen], None if spikes is None else spikes[chosen])
@@ -283,7 +276,8 @@ class _Game:
         start = perf_counter()
         record = _record(self._deployment, kinds | self._baseline, self._picked, seed=self._seed, spikes=False)
         self.us.append((perf_counter() - start) * 1e6 / len(self._expected))
-        return record.actions != self._expected
+        flipped: NDArray[np.bool_] = record.actions != self._expected
+        return flipped
 
 
 def _players(game: _Game, everything: Kinds) -> list[DepartureKind]:
@@ -317,10 +311,10 @@ def _exact_shares(game: _Game, players: list[DepartureKind]) -> dict[DepartureKi
     return shares
 
 
-def _sampled_shares(game: _Game, players: list[DepartureKind], count: int) -> dict[DepartureKind, tuple[float, float]]:
-    """The same from `count` orders drawn at random, and their reverses; they still add up to the loss."""
+def _sampled_shares(game: _Game, players: list[DepartureKind]) -> dict[DepartureKind, tuple[float, float]]:
+    """The same from orders drawn at random, and their reverses; they still add up to the loss."""
     random = np.random.default_rng(0)
-    drawn = [[players[i] for i in random.permutation(len(players))] for _ in range(count)]
+    drawn = [[players[i] for i in random.permutation(len(players))] for _ in range(ORDERS)]
     game.prepare(
         frozenset(order[:size]) for one in drawn for order in (one, one[::-1]) for size in range(len(order) + 1)
     )
@@ -331,7 +325,7 @@ def _sampled_shares(game: _Game, players: list[DepartureKind], count: int) -> di
         )
         costs = pairs.mean(axis=0)
         # Both samples' errors, as if each were the only one: at most a little too large.
-        of_orders = float(np.std([game.total(pair) for pair in pairs], ddof=1) / np.sqrt(count))
+        of_orders = float(np.std([game.total(pair) for pair in pairs], ddof=1) / np.sqrt(ORDERS))
         shares[kind] = game.points(game.total(costs)), game.points(float(np.hypot(of_orders, game.error(costs))))
     return shares
 

@@ -11,23 +11,10 @@ from ...deploy.departures.adoption import departed, effective
 from ...deploy.departures.dynamics import Dynamics
 from ...deploy.deployment import Deployment
 from ...models.stimulus import FloatArray, Stimulus
+from .changes import Change, Indices, Outcome, applied, delay_steps, planned, simulate, some_of
 from .lost_spikes import Loss, explained_by_one, outputs_explained, share_lost
-from .probe import (
-    OUTPUT_TOLERANCE,
-    Candidate,
-    Change,
-    Outcome,
-    applied,
-    delay_steps,
-    explaining,
-    explaining_outputs,
-    planned,
-    simulate,
-    some_of,
-)
+from .probe import OUTPUT_TOLERANCE, Candidate, explaining, explaining_outputs
 from .report import Fault, Record
-
-Indices = NDArray[np.int64]
 
 MOST_FAULTS = 3
 SCREENED = 60  # observations on which delays of whole layers are tried first
@@ -139,10 +126,12 @@ def diagnose(
     at_first = left
     while left and len(faults) < MOST_FAULTS:
         found = _delayed(case, dynamics, outcome)
+        if found is not None and found.left > left / 2:
+            found = None
         if found is None or found.left > LEFT * left:
             single = _single(case, dynamics, outcome)
             found = min((one for one in (found, single) if one is not None), key=lambda one: one.left, default=None)
-            if single is None and (found is None or found.left > left / 2):
+            if found is None:
                 lost = _lost(case, dynamics, outcome)
                 if lost is not None:
                     return (*faults, lost)
@@ -157,7 +146,7 @@ def diagnose(
         if left < 0.02 * at_first:  # of a parameter known within bounds, the last trains are a matter of digits
             return tuple(faults)
     if left:
-        faults.append(_unknown(case, outcome))
+        faults.append(_unknown(case, dynamics, outcome))
     return tuple(faults)
 
 
@@ -178,7 +167,7 @@ def _undeclared(case: _Case, deployment: Deployment) -> Fault | None:
 
 
 def _delayed(case: _Case, dynamics: Dynamics, outcome: Outcome) -> _Found | None:
-    """The change of a whole layer's delay that leaves least; None if none leaves less."""
+    """The change of a whole layer's delay that leaves least; None if none of them helps."""
     differs = np.any(
         [wrong.any(axis=1) for wrong in (*case.wrong_trains(outcome), case.wrong_outputs(outcome))], axis=0
     )
@@ -201,19 +190,24 @@ def _delayed(case: _Case, dynamics: Dynamics, outcome: Outcome) -> _Found | None
     return _Found(Candidate(change, change.by, change.by, 0), changed, found, case.left(found), max(0, alternatives))
 
 
-def _lowest(case: _Case, outcome: Outcome) -> tuple[int, NDArray[np.bool_], Indices]:
-    """The lowest layer that differs; [n, neurons]: where; and the observations in which all layers below are alike."""
-    everything = case.wrong_trains(outcome)
-    if len(everything) == len(outcome.rasters) and not any(wrong.any() for wrong in everything):
-        return len(everything), case.wrong_outputs(outcome), np.arange(len(outcome.outputs))
-    layer = next(index for index, wrong in enumerate(everything) if wrong.any())
-    return layer, everything[layer], np.arange(len(outcome.outputs))
+def _lowest(case: _Case, outcome: Outcome) -> tuple[int, NDArray[np.bool_]]:
+    """The lowest layer that differs, and where: [n, neurons]."""
+    layers = case.wrong_trains(outcome)
+    layer = next((index for index, wrong in enumerate(layers) if wrong.any()), len(layers))
+    return layer, case.wrong_outputs(outcome) if layer == len(layers) else layers[layer]
+
+
+def _shows_neurons(dynamics: Dynamics, layer: int, fires: bool) -> bool:
+    """Whether single neurons of a layer can be looked at: trains of one neuron each, or outputs that are linear."""
+    if layer >= len(dynamics.layers) or any(copies != 1 for copies in dynamics.copies[max(0, layer - 1) : layer + 1]):
+        return False
+    return fires or not (dynamics.answers_only or dynamics.layers[layer].fixed is not None)
 
 
 def _single(case: _Case, dynamics: Dynamics, outcome: Outcome) -> _Found | None:
     """The single change of the neuron that differs most often; None if none explains what this one did."""
-    layer, wrong, _ = _lowest(case, outcome)
-    if layer >= len(dynamics.layers) or any(copies != 1 for copies in dynamics.copies[max(0, layer - 1) : layer + 1]):
+    layer, wrong = _lowest(case, outcome)
+    if not _shows_neurons(dynamics, layer, fires=layer < len(outcome.rasters)):
         return None
     neuron = int(wrong.sum(axis=0).argmax())
     neurons = int(np.count_nonzero(wrong.any(axis=0)))
@@ -272,8 +266,8 @@ def _verified(case: _Case, dynamics: Dynamics, candidate: Candidate) -> _Found:
 
 def _lost(case: _Case, dynamics: Dynamics, outcome: Outcome) -> Fault | None:
     """Spikes lost at random, if they explain what differs."""
-    layer, wrong, _ = _lowest(case, outcome)
-    if (layer == 0 and case.stimulus.spikes is None) or layer == 0 or any(copies != 1 for copies in dynamics.copies):
+    layer, wrong = _lowest(case, outcome)
+    if layer == 0 or any(copies != 1 for copies in dynamics.copies):
         return None
     if layer == len(outcome.rasters):
         explained, looked_at = outputs_explained(dynamics, case.given, outcome, np.flatnonzero(wrong.any(axis=1)))
@@ -347,8 +341,8 @@ def _lost_text(loss: Loss) -> str:
     return f"about {loss.share * 100:.2g} % of spikes are lost ({loss.low * 100:.2g} to {loss.high * 100:.2g} %), {who}"
 
 
-def _unknown(case: _Case, outcome: Outcome) -> Fault:
-    layer, wrong, _ = _lowest(case, outcome)
+def _unknown(case: _Case, dynamics: Dynamics, outcome: Outcome) -> Fault:
+    layer, wrong = _lowest(case, outcome)
     trains = sum(int(np.count_nonzero(one)) for one in case.wrong_trains(outcome))
     of = sum(raster.shape[0] * raster.shape[2] for raster in outcome.rasters)
     if layer == len(outcome.rasters):
@@ -357,5 +351,8 @@ def _unknown(case: _Case, outcome: Outcome) -> Fault:
         neurons = int(np.count_nonzero(wrong.any(axis=0)))
         who = "1 neuron" if neurons == 1 else f"{neurons} neurons"
         text = f"{trains} of {of} spike trains are not as simulated, from layer {layer} on ({who} of it)"
-    text += "; no single weight, bias, threshold or delay explains it, nor do lost spikes"
+    if _shows_neurons(dynamics, layer, fires=layer < len(outcome.rasters)):
+        text += "; no single weight, bias, threshold or delay explains it, nor do lost spikes"
+    else:
+        text += "; no layer's delay explains it, and single neurons cannot be made out from what this target shows"
     return Fault("unknown", text, layer=layer, differing_trains=trains)

@@ -6,21 +6,21 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...deploy.departures.dynamics import NEVER, Dynamics, Layer
 from ...models.layers import Dense
 from ...models.network import Network
 from ...models.stimulus import CountArray, FloatArray, Stimulus
-from .probe import BY_NEURON, OUTPUT_TOLERANCE, Outcome, column, simulate, some_of
-
-Indices = NDArray[np.int64]
+from .changes import BY_NEURON, Indices, Outcome, column, simulate, some_of
+from .probe import OUTPUT_TOLERANCE
 
 MOST_LOOKED_AT = 40  # first divergences
 MOST_SPIKES = 1000  # before each of them, the last ones
 LEAST, MOST = 1e-5, 0.5  # share that may be lost
 HALVINGS = 8
 DRAWS = 3
+MOST_TICKS = 100_000  # of all observations that are simulated for it, but at least
+LEAST_OBSERVATIONS = 200
 # Difference of two logarithms of likelihoods from which on the better model is named alone (odds of 150 to 1).
 CLEAR = 5.0
 # Standard errors between the shares of first divergences with a spike too many, observed and simulated.
@@ -104,7 +104,16 @@ def share_lost(
     The likelier first; one only, if it is by far. None at all, if first divergences are spikes too many, or missing,
     much more often than with spikes lost, which excite and inhibit.
     """
+    n = max(LEAST_OBSERVATIONS, MOST_TICKS // (dynamics.network.steps * dynamics.ticks_per_step))
+    if n < len(stimulus):
+        chosen = np.linspace(0, len(stimulus) - 1, n).astype(np.int64)
+        stimulus = some_of(stimulus, chosen)
+        given, expected = (
+            Outcome(one.outputs[chosen], tuple(raster[chosen] for raster in one.rasters)) for one in (given, expected)
+        )
     differing = _differing(given, expected, layer, dynamics)
+    if not differing.any():
+        return ()
     found = sorted(
         (_estimated(dynamics, stimulus, expected, layer, seed, differing, per) for per in (True, False)),
         key=lambda loss: -loss.likelihood,

@@ -1,7 +1,6 @@
 """What a check finds, as frozen values. Nothing is computed here, and all of it goes into JSON.
 
-Every number says its unit in its name or here: shares are in [0, 1], outputs and potentials in the Network's own units
-(its threshold is usually 1), steps are the Network's, counted from 0.
+Shares are in [0, 1], outputs and potentials in the Network's own units, steps are the Network's, counted from 0.
 """
 
 from __future__ import annotations
@@ -335,7 +334,7 @@ class FreeRunning:
 
 @dataclass(frozen=True, slots=True)
 class FidelityReport:
-    """What `check` found. Values of `None` were not asked for, or are not known for this target.
+    """What `check` found; None: not asked for, or not known for this target.
 
     Attributes
     ----------
