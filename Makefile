@@ -42,6 +42,7 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/virtual_board.py
 	$(BIN)/python benchmarks/dsqn_step.py
 	$(BIN)/python benchmarks/spinnaker.py
+	$(BIN)/python benchmarks/fidelity.py
 
 training: .venv/.bench
 	$(BIN)/python benchmarks/training.py

@@ -105,6 +105,9 @@ CONVERTED = (
     Source(PG, CARTPOLE, "CartPole-PolicyGradient/converted", "CartPole-PolicyGradient/trained",
            "CartPole-PolicyGradient_converted_T100"),
 )  # fmt: skip
+# That of the other training: not in the thesis' tables, but what its own notebook ran on a board.
+PUBLISHED = Source(f"{INDIRECT}, as published", CARTPOLE, "CartPole-A/Classifier-Converted", CONVERTED[1].origin,
+                   CONVERTED[1].states)  # fmt: skip
 MOUNTAIN = {"states": "MountainCar-E_DSQN_T20", "memory": "MountainCar-A/trained"}
 SOURCES = {
     (source.env, source.name): source

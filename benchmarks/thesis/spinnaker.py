@@ -17,7 +17,7 @@ from spikeloop.models import Network, Neuron, load, save
 from spikeloop.runtime import launch
 from spikeloop.training import distil
 
-from .networks import CONVERTED, SOURCES, Source, sources
+from .networks import CONVERTED, PUBLISHED, SOURCES, Source, sources
 from .running import ABSENT, Cells, Effort, agreement, causes, described, driven, printed, progress, record
 from .tables import TABLES, Row
 
@@ -123,7 +123,7 @@ def _stored(network: Network, source: Source, profile: str, settings: Settings) 
 def converted(effort: Effort) -> list[Cells]:
     """Print the converted networks at their best."""
     rows = []
-    for source in CONVERTED:
+    for source in (*CONVERTED, PUBLISHED):
         if not source.found:
             continue
         progress(f"spinnaker-converted: {source.name}")
@@ -152,7 +152,7 @@ def windows() -> list[Cells]:
     for ticks in TICKS:
         progress(f"windows: {ticks} ms")
         cells: dict[str, Cells] = {way: {"ticks = board ms ": str(ticks), "dynamics": way} for way in WAYS}
-        for source in CONVERTED:
+        for source in (*CONVERTED, PUBLISHED):
             if not source.found:
                 continue
             network, column = source.network(100), f"{source.name} % "
@@ -173,14 +173,15 @@ def windows() -> list[Cells]:
 def board(effort: Effort, folder: Path) -> list[Cells]:
     """Print how often a virtual board's outputs are the twin's to the bit."""
     rows = []
-    for source in SOURCES.values():
+    for source in (*SOURCES.values(), PUBLISHED):
         if not source.found:
             continue
         steps = 100 if source.origin else 20
         networks: dict[str, tuple[Network, Settings, int]] = {
             "spinnaker-ifcurdelta": (source.network(steps), {}, 1),
-            "spinnaker-live": (student(source, steps, folder), STUDENT, 10),
         }
+        if source is not PUBLISHED:
+            networks["spinnaker-live"] = student(source, steps, folder), STUDENT, 10
         if source.origin:
             networks["spinnaker-converted"] = source.network(100), {}, 1
         for profile, (network, given, times) in networks.items():

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import SpikeloopError
 from ...hardware_profiles.profile import DepartureKind, Profile, load_profile
 from ...models.network import Dense
 from ...models.stimulus import FloatArray, Stimulus
@@ -50,7 +51,7 @@ class _Opened:
 
     def __init__(self, backend: Backend, probe: Probe, deployment: Deployment, random: bool, traces: bool) -> None:
         self.name = probe.name
-        self._deployment, self._random, self._traces = deployment, random, traces
+        self._deployment, self.random, self._traces = deployment, random, traces
         self._stimulus = _repeated(probe.stimulus, WINDOWS) if random else probe.stimulus
         self._simulated: dict[bytes, _Seen] = {}
         session = backend.open(deployment, 1)
@@ -92,7 +93,7 @@ class _Opened:
         return not self._same(self.simulated(some), self.simulated(others), self._traces if traces is None else traces)
 
     def _same(self, a: _Seen, b: _Seen, traces: bool) -> bool:
-        if self._random:
+        if self.random:
             n = len(self._stimulus) // WINDOWS
             equal = all(_equal_means(x, y, n) for x, y in zip(a.spikes, b.spikes, strict=True))
             return equal and _equal_means(a.outputs, b.outputs, n)
@@ -128,9 +129,12 @@ def check_departures(factory: Callable[[], Backend], profile: Profile | str) -> 
     profile = load_profile(profile)
     backend = factory()
     declared = tuple(departure.kind for departure in profile.departures)
-    opened, refused = _open(backend, profile, declared)
+    try:
+        opened, refused = _open(backend, profile, declared)
+    except SpikeloopError as error:
+        opened, refused = [], str(error)
     if not opened:
-        detail = f"no probe can be deployed: {refused}"
+        detail = f"the probes cannot be run: {refused}"
         return [Outcome(name, "failed", detail) for name in (*declared, NOTHING_UNDECLARED)]
     outcomes = [_outcome(kind, declared, opened, backend, profile) for kind in declared]
     return [*outcomes, _nothing_undeclared(declared, opened)]
@@ -167,7 +171,7 @@ def _outcome(
         return Outcome(kind, "failed", "no probe shows it: the simulations with it and without it are the same")
     if any(one.differ(declared, others, traces=True) for one in opened):
         return Outcome(kind, "skipped", "only potentials of hidden neurons show it, which this target does not give")
-    if profile.stochastic:
+    if any(one.random for one in opened):
         return Outcome(kind, "skipped", f"too small to be told from chance in {WINDOWS} windows of each input")
     return Outcome(kind, "failed", "no probe shows it: all spikes and outputs are the same with it and without it")
 

@@ -37,7 +37,7 @@ Kinds = frozenset[DepartureKind]
 
 MOST_EXACT = 7  # causes whose subsets are all simulated; of more, orders are drawn
 ORDERS = 8  # that are drawn, each with its reverse: the errors of both partly cancel
-MOST_UPDATES = 1_000_000_000  # of neurons, in all simulations of one attribution: about 10 s of one core
+MOST_UPDATES = 1_500_000_000  # of neurons, in all simulations of one attribution: about 10 s of one core
 FIXED_POINT = 3  # updates in fixed point take about three times as long
 FEWEST_OBSERVATIONS = 24
 MOST_LISTED = 1_000

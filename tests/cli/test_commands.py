@@ -133,35 +133,6 @@ def test_plan_shows_what_was_set(spikeloop):
     assert "warning: The network was trained with reset=subtract" in result.out
 
 
-@pytest.mark.parametrize("observations", ["states.npy", "states.npz"])
-def test_check(spikeloop, observations):
-    words = ("check", "small.spk", "--on", "nest-exact", "--observations", observations, "--require", "100")
-    result = spikeloop(*words, "--json")
-    document = result.document
-    assert result.code == 0
-    assert (document["observations"], document["agreed"], document["agreement"]) == (12, 12, 1.0)
-    assert document["max_abs_dv"] <= 1e-9
-    assert document["differing_trains"] == 0
-    assert document["first_disagreement"] is None
-
-
-def test_check_of_an_agent_that_was_trained_for_the_profile(in_process):
-    words = ("check", "distilled.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy", "--require", "100")
-    shown = in_process(*words)
-    assert shown.code == 0
-    assert "the twin of nest-iaf_psc_delta, which it was trained under" in shown.out
-    assert "compared with       the reference" in in_process(*words, "--against", "reference").out
-
-
-def test_check_with_a_bar_that_is_not_met(spikeloop):
-    # A threshold that is never reached: no hidden neuron fires, and the actions are the output biases'.
-    words = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy", "--set", "V_th=1e6")
-    result = spikeloop(*words, "--require", "100", "--json")
-    assert result.code == 1
-    assert result.document["agreement"] < 1
-    assert result.err.splitlines()[-1].endswith("%, required are 100 %")
-
-
 def test_what_an_environment_prints_does_not_spoil_the_document(spikeloop, files):
     (files / "chatty.py").write_text(
         "import os, sys, warnings\n"

@@ -87,7 +87,7 @@ def test_check_finds_every_spike_alike(spikeloop, files):
     )
     assert result.code == 0, result.err
     document = result.document
-    assert (document["against"], document["agreed"], document["observations"]) == ("twin", 12, 12)
+    assert (document["against"], document["teacher_forced"]["agreed"], document["observations"]) == ("twin", 12, 12)
     assert (document["differing_trains"], document["first_divergence"]) == (0, None)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from spikeloop.deploy import nest as nest_backend
 from spikeloop.deploy import nest_kernel
-from spikeloop.deploy.backend import Recording
 from spikeloop.deploy.conformance import example
 from spikeloop.errors import InvalidInputError, PreflightError, SessionStateError, TargetError
 from spikeloop.hardware_profiles import load_profile, profiles

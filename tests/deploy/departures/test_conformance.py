@@ -1,5 +1,9 @@
 """What profiles declare, against what NEST does; and that a wrong declaration is found out."""
 
+from itertools import takewhile
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 from spikeloop.deploy.backend import Recording
@@ -10,8 +14,11 @@ from spikeloop.deploy.reference import ReferenceBackend
 from spikeloop.deploy.spinnaker.backend import SpinnakerTwinBackend
 from spikeloop.deploy.spinnaker.circuit_twin import CircuitTwinSession
 from spikeloop.deploy.spinnaker.pynn_nest import PyNNNestBackend
+from spikeloop.errors import TargetError
 from spikeloop.hardware_profiles import load_profile
-from spikeloop.hardware_profiles.profile import Departure
+from spikeloop.hardware_profiles.profile import Departure, DepartureKind
+
+ROOT = Path(__file__).parents[3]
 
 
 def statuses(outcomes):
@@ -69,6 +76,22 @@ def test_the_firmware_in_this_process(name):
 
 def test_the_decision_circuit_in_this_process():
     assert_all_shown(SpinnakerTwinBackend, "spinnaker-twin", skipped=["packet loss"])
+
+
+def test_the_profile_of_the_docs(tmp_path):
+    pytest.importorskip("nest", reason="nest-simulator is not installed")
+    _, _, text = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8").partition("    # mine.toml")
+    block = takewhile(lambda line: not line or line.startswith("    "), text.splitlines()[1:])
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(line.removeprefix("    ") for line in block), encoding="utf-8")
+    assert_all_shown(NestBackend, load_profile(path))
+
+
+def test_the_docs_name_every_kind():
+    text = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| kind |")
+    listed = [line.split("`")[1] for line in takewhile(lambda line: line.startswith("|"), table.splitlines()[2:])]
+    assert listed == list(get_args(DepartureKind))
 
 
 # --- false ones -------------------------------------------------------------------------------------------------------
@@ -170,7 +193,18 @@ def test_a_profile_that_no_probe_fits_passes_nothing():
     profile = load_profile("nest-iaf_psc_delta")
     outcomes = check_departures(_Unloaded, profile)
     assert set(statuses(outcomes).values()) == {"failed"}
-    assert all("no probe can be deployed" in detail for detail in details(outcomes).values())
+    assert all("the probes cannot be run" in detail for detail in details(outcomes).values())
+
+
+class _Broken(ReferenceBackend):
+    def open(self, deployment, seed):
+        raise TargetError("The machine does not answer.")
+
+
+def test_a_target_that_cannot_be_had_passes_nothing():
+    outcomes = check_departures(_Broken, "reference")
+    assert statuses(outcomes) == {NOTHING_UNDECLARED: "failed"}
+    assert "does not answer" in outcomes[0].detail
 
 
 def test_a_circuit_that_takes_weights_off_its_grid_is_found():
