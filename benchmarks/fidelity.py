@@ -72,7 +72,7 @@ def ablations(network: Network) -> list[tuple[str, ...]]:
                 interleaved({"nest": lambda: one(agent)}, 1, 100)["nest"],
                 interleaved({"ours": batch}, 1, len(sets))["ours"],
             )
-            for _ in range(10)
+            for _ in range(6)
         ]
     nest = float(np.median(np.concatenate([pair[0] for pair in rounds])))
     ours = float(np.mean(np.concatenate([pair[1] for pair in rounds]))) / BATCH
@@ -108,7 +108,8 @@ def main() -> None:
         f"A check of {DECISIONS:,} observations (medians)",
         ["network", "what", "time ", "ratio ", "bound"],
         rows,
-        f"{machine()}, {os.cpu_count()} cores. Of too much work, an attribution does some of the observations.",
+        f"{machine()}, {os.cpu_count()} cores. 500 states of CartPole, twice. Of too much work, an attribution does "
+        "some of them.",
     )
 
 

@@ -111,7 +111,8 @@ def _why(report: FidelityReport, found: Attribution) -> list[tuple[str, object]]
     for cause in costly[:MOST_CAUSES]:
         share, alone = words.points(cause.points), words.points(100 * (cause.alone - 1), "+")
         mended = words.points(100 * (cause.mended - found.together), "+")
-        costs = f"costs {share:>5} points; mended alone {mended:>6}, alone in the reference {alone:>6}"
+        error = f" ± {words.points(cause.points_error)}" if cause.points_error else ""
+        costs = f"costs {share:>5}{error} points; mended alone {mended:>6}, alone in the reference {alone:>6}"
         rows.append(("" if rows else "why", f"{cause.kind:<18} {costs}"))
     rows += [
         ("", f"{first} and {second} both mended {words.points(100 * (mended - found.together), '+')}")

@@ -9,6 +9,7 @@ import torch
 from spikeloop.cli import check as command
 from spikeloop.models import Encoder, load, save
 from spikeloop.runtime import check
+from spikeloop.runtime.fidelity import attribution
 
 SMALL = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy")
 
@@ -72,6 +73,19 @@ def test_a_terminal_is_told_the_same(in_process, files):
     assert f"why               {report.attribution.causes[0].kind}" in shown.out
     assert "0 flips, 0 spike trains" in shown.out
     assert "why" not in in_process(*SMALL, "--no-explain").out.split()
+
+
+def test_estimates_are_said_to_be_estimates(in_process, files, monkeypatch):
+    np.save(files / "many.npy", np.random.default_rng(1).normal(size=(200, 4)))
+    words = (*SMALL[:-1], "many.npy")
+    exact = in_process(*words).out
+    assert "estimated" not in exact
+    assert "±" not in exact
+    monkeypatch.setattr(attribution, "MOST_UPDATES", 1)
+    monkeypatch.setattr(attribution, "FEWEST_OBSERVATIONS", 60)
+    shown = in_process(*words).out
+    assert "estimated from 60 observations" in shown
+    assert "± " in shown
 
 
 def test_an_agent_that_was_trained_for_the_profile(in_process):
