@@ -2,7 +2,7 @@
 
 An ablation answers what the target would do without one of its departures. On NEST that is another deployment and all
 observations once more; here it is a simulation. The ratio compares one decision of either, under the thesis' settings
-(0.1 ms): NEST's with no spikes recorded; the mean over all sets of all departures but one, in one thread; and what an
+(0.1 ms): NEST's with its spikes, as a check asks for them; the mean over all sets of all departures but one, in one thread; and what an
 attribution takes for each set that it simulates, with its threads and all else that it does.
 """
 
@@ -21,7 +21,7 @@ from spikeloop.runtime.fidelity.attribution import attribute, simulate
 
 DECISIONS = 1_000
 CHECK_BOUND_S, ABLATION_BOUND = 10.0, 50.0
-BATCH = 250
+BATCH = DECISIONS
 NEST = "nest-iaf_psc_delta"
 WINDOW_OF_BOUND = 20
 
@@ -60,7 +60,7 @@ def ablations(network: Network) -> list[tuple[str, ...]]:
 
     def one(agent) -> None:
         turn["states"] += 1
-        agent.decide(states[turn["states"] % BATCH])
+        agent.decide(states[turn["states"] % BATCH], spikes=True)
 
     def batch() -> None:
         turn["sets"] += 1

@@ -1,4 +1,4 @@
-"""The compiled update of `Dynamics`, which dynamics.py states. Arrays are packed by `session.pack`."""
+"""The compiled update of any `Dynamics`, which dynamics.py states. Arrays are packed by `session.pack`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ GAIN, DECAY, SPIKE_GAIN, RESET_TO, FLOOR, MEMBRANE = range(6)
 SUBTRACTS, SETS, NOTHING = range(3)
 
 
-def _jit(function: Any) -> Any:
+def jit(function: Any) -> Any:
+    """Compile; the machine code is kept on disk."""
     return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-@_jit
+@jit
 def _arrive(exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
     """Set to the weights of the neurons that fired; by receptor, inhibition by itself and positive."""
     size = len(exciting)
@@ -48,7 +49,7 @@ def _arrive(exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weigh
                     inhibiting[j] -= count * weight
 
 
-@_jit
+@jit
 def _arrive_lossy(
     exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weights: Any, rows: int, ints: Any, loss: float
 ) -> None:
@@ -68,7 +69,7 @@ def _arrive_lossy(
                         exciting[j] += weights[at]
 
 
-@_jit
+@jit
 def _detour(
     detours: Any, layer: int, weights: Any, k: int, delay: int, at: int, past: Any, before: int, e: Any
 ) -> bool:
@@ -83,13 +84,13 @@ def _detour(
     return some
 
 
-@_jit
+@jit
 def _saturated(sum_: float, shift: int) -> float:
     """What a ring buffer of 16 bits can hold of a sum of weights; shift < 0: no ring buffer."""
     return sum_ if shift < 0 else min(sum_, 65535.0 * 2.0 ** (shift - 15))
 
 
-@_jit
+@jit
 def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, row: Any) -> Any:
     """The potential after a tick in s16.15, as the firmware computes it."""
     per_ms = row[PER_MS]
@@ -104,65 +105,7 @@ def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, r
     return _wrap(moved - _times(_wrap(moved - before), row[FIXED_DECAY])) / 32768.0
 
 
-@_jit
-def _update_plain(
-    membrane: Any,
-    reset: int,
-    late: int,
-    strict: int,
-    thresholds: Any,
-    taken: Any,
-    v: Any,
-    pending: Any,
-    current: Any,
-    arrived: bool,
-    h: Any,
-    fired: Any,
-    fires: bool,
-) -> int:
-    """One tick of one layer in float64, without what makes `_update` slow; loops that processors run side by side."""
-    gain, decay, spike_gain, floor = membrane[GAIN], membrane[DECAY], membrane[SPIKE_GAIN], membrane[FLOOR]
-    reset_to, size = membrane[RESET_TO], len(v)
-    if late and reset == SETS:
-        for j in range(size):
-            v[j] = reset_to if pending[j] else v[j]
-    if not arrived:
-        for j in range(size):
-            v[j] = gain * current[j] + decay * v[j]
-    elif reset == SETS:
-        for j in range(size):
-            v[j] = gain * current[j] + decay * v[j] + spike_gain * h[j]
-    else:
-        for j in range(size):
-            v[j] = gain * current[j] + spike_gain * h[j] + decay * v[j]
-    if not fires:
-        return 0
-    if late and reset == SUBTRACTS:
-        for j in range(size):
-            v[j] -= taken[j] * pending[j]
-    if floor > -np.inf:
-        for j in range(size):
-            v[j] = max(floor, v[j])
-    some = 0
-    if strict:
-        for j in range(size):
-            fired[j] = v[j] > thresholds[j]
-            some += fired[j]
-    else:
-        for j in range(size):
-            fired[j] = v[j] >= thresholds[j]
-            some += fired[j]
-    if late:
-        for j in range(size):
-            pending[j] = fired[j]
-    elif some:
-        for j in range(size):
-            if fired[j]:
-                v[j] = reset_to if reset == SETS else v[j] - taken[j]
-    return some
-
-
-@_jit
+@jit
 def _update(
     ints: Any,
     floats: Any,
@@ -242,7 +185,7 @@ def _update(
     return some
 
 
-@_jit
+@jit
 def advance(
     ints: Any,
     floats: Any,
@@ -291,8 +234,7 @@ def advance(
     # Who fired in each tick, and how many of a layer, after the `depth` ticks that came before.
     past = np.zeros((depth + ticks, neurons), dtype=np.uint8)
     active = np.zeros((n_layers, depth + ticks), dtype=np.int64)
-    plain = not (ints[NOISY] or ints[ADAPTS] or ints[REFRACTORY] or ints[BY_RECEPTOR] or floats[SYNAPSE_DECAY])
-    reset, late, strict, loss, lossy = ints[RESET], ints[LATE], ints[STRICT], floats[LOSS], floats[SYNAPSE_LOSS]
+    loss, lossy = floats[LOSS], floats[SYNAPSE_LOSS]
     for i in range(v.shape[0]):
         if loss or lossy or ints[NOISY]:
             np.random.seed((seed + i * 1000003 + first * 7919) % 4294967296)  # noqa: NPY002
@@ -349,42 +291,25 @@ def advance(
                     elif k < ints[BIAS_AT]:
                         current = nothing[:size]
                     fired = past[m, start:end]
-                    if plain:
-                        active[layer, m] = _update_plain(
-                            membrane,
-                            reset,
-                            late,
-                            strict,
-                            thresholds,
-                            taken,
-                            potentials,
-                            reset_next,
-                            current,
-                            arrived,
-                            e,
-                            fired,
-                            fires,
-                        )
-                    else:
-                        active[layer, m] = _update(
-                            ints,
-                            floats,
-                            row,
-                            membrane,
-                            thresholds,
-                            taken,
-                            potentials,
-                            synaptic,
-                            adapted,
-                            wait,
-                            reset_next,
-                            current,
-                            arrived,
-                            e,
-                            h,
-                            fired,
-                            fires,
-                        )
+                    active[layer, m] = _update(
+                        ints,
+                        floats,
+                        row,
+                        membrane,
+                        thresholds,
+                        taken,
+                        potentials,
+                        synaptic,
+                        adapted,
+                        wait,
+                        reset_next,
+                        current,
+                        arrived,
+                        e,
+                        h,
+                        fired,
+                        fires,
+                    )
                     if active[layer, m] and raster.shape[1]:
                         for j in range(size):
                             if fired[j] and raster[i, k // per_step, start + j] < 255:

@@ -14,6 +14,7 @@ from ..dynamics import _add_sparse_rows
 from ..software_session import NO_SPIKES, SoftwareSession
 from .dynamics import Dynamics
 from .loops import HEAD_INTS, LEAKY, NOTHING, RING, SETS, SUBTRACTS, WIDTH, advance
+from .plain import advance_plain, is_plain
 
 Ints = NDArray[np.int64]
 
@@ -36,6 +37,7 @@ class DepartedSession(SoftwareSession):
         self._detours = np.array(
             [(d.layer, d.source, d.neuron, d.delay) for d in dynamics.detours], dtype=np.int64
         ).reshape(-1, 4)
+        self._plain = is_plain(self._ints, self._floats, self._detours)
         self._starts = np.concatenate([layer.start for layer in dynamics.layers])
         self._biases = _quantised(np.concatenate([layer.bias for layer in dynamics.layers]), dynamics.input_unit)
         self._allocate(1)
@@ -58,12 +60,26 @@ class DepartedSession(SoftwareSession):
         self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
 
     def _advance(self, first: int, last: int) -> None:
+        ticks = first * self._dynamics.ticks_per_step, last * self._dynamics.ticks_per_step
+        if self._plain:
+            advance_plain(
+                self._ints,
+                self._floats,
+                *ticks,
+                self._inputs,
+                self._biases,
+                self._spikes,
+                self._v,
+                self._ring,
+                self._raster,
+                self._traces,
+            )
+            return
         advance(
             self._ints,
             self._floats,
             self._detours,
-            first * self._dynamics.ticks_per_step,
-            last * self._dynamics.ticks_per_step,
+            *ticks,
             self._seed,
             self._inputs,
             self._biases,

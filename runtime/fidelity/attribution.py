@@ -281,17 +281,20 @@ class _Game:
 
 
 def _players(game: _Game, everything: Kinds) -> list[DepartureKind]:
-    """The departures that share the loss: those that cost or save a flip, alone or after all others.
+    """The departures that share the loss: those that flip or mend a decision, alone or before all others.
 
     The others have a share of 0, which is right only if they do nothing together either.
     """
+
+    def alike(some: Kinds, others: Kinds) -> bool:
+        return np.array_equal(game.flipped(some), game.flipped(others))
+
+    nothing: Kinds = frozenset()
     idle = frozenset(
-        kind
-        for kind in everything
-        if game.flips({kind}) == game.flips(()) and game.flips(everything - {kind}) == game.flips(everything)
+        kind for kind in everything if alike(frozenset({kind}), nothing) and alike(everything - {kind}, everything)
     )
-    if game.flips(idle) != game.flips(()) or game.flips(everything - idle) != game.flips(everything):
-        idle = frozenset()
+    if not (alike(idle, nothing) and alike(everything - idle, everything)):
+        idle = nothing
     return sorted(everything - idle)
 
 
