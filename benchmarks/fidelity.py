@@ -2,8 +2,8 @@
 
 An ablation answers what the target would do without one of its departures. On NEST that is another deployment and all
 observations once more; here it is a simulation. The ratio compares one decision of either, under the thesis' settings
-(0.1 ms): NEST's with its spikes, as a check asks for them; what an attribution takes for each set that it simulates, with
-its threads and all else that it does; and the mean over all sets of all departures but one, in one thread.
+(0.1 ms): NEST's with its spikes, as a check asks for them; what an attribution takes for each set that it simulates,
+with its threads and all else that it does; and the mean over all sets of all departures but one, in one thread.
 """
 
 from __future__ import annotations

@@ -175,12 +175,12 @@ def _first_divergence(
     index, place = found
     network = deployment.network
     column = sum(network.sizes[: place.layer]) + place.neuron
-    ours = potentials_of(software(deployment, against), network, states, index, seed)
-    theirs = target_potentials(deployment, states, index, seed)
+    ours, _ = potentials_of(software(deployment, against), network, states, index, seed)
+    theirs = target_potentials(deployment, states, index, seed, given)
     read = theirs is not None
     if theirs is None:
         dynamics = departed(deployment, get_args(DepartureKind))
-        theirs = potentials_of(DepartedSession(dynamics, seed), network, states, index, seed)
+        theirs, _ = potentials_of(DepartedSession(dynamics, seed), network, states, index, seed)
     return FirstDivergence(
         observation=index,
         place=place,

@@ -14,7 +14,7 @@ from ...deploy.twin import twin_of
 from ...errors import TargetError
 from ...hardware_profiles.profile import Profile
 from ...models.network import Network
-from ...models.stimulus import FloatArray, Stimulus
+from ...models.stimulus import CountArray, FloatArray, Stimulus
 from ..agent import Agent, launch
 from .report import Against, Record
 
@@ -99,16 +99,24 @@ def software(deployment: Deployment, against: Against) -> Session:
     return session
 
 
-def potentials_of(session: Session, network: Network, states: FloatArray, index: int, seed: int) -> FloatArray:
-    """All potentials of one decision: float64 [steps, neurons of all layers]."""
+def potentials_of(
+    session: Session, network: Network, states: FloatArray, index: int, seed: int
+) -> tuple[FloatArray, tuple[CountArray, ...]]:
+    """All potentials of one decision, float64 [steps, neurons of all layers], and its spikes."""
     stimulus = _encoded(network, states, index, index + 1, seed)
-    traces = _window(session, stimulus, network, Recording(spikes=True, potentials=True)).traces
-    assert traces is not None, "asked for"
-    return np.concatenate([trace[0] for trace in traces], axis=1)
+    found = _window(session, stimulus, network, Recording(spikes=True, potentials=True))
+    assert found.traces is not None, "asked for"
+    assert found.rasters is not None, "asked for"
+    return np.concatenate([trace[0] for trace in found.traces], axis=1), tuple(layer[0] for layer in found.rasters)
 
 
-def target_potentials(deployment: Deployment, states: FloatArray, index: int, seed: int) -> FloatArray | None:
-    """The same, read from the target; None if it cannot be done, or would take a machine for one decision."""
+def target_potentials(
+    deployment: Deployment, states: FloatArray, index: int, seed: int, given: Record
+) -> FloatArray | None:
+    """The potentials read from the target, which decides once more.
+
+    None if it cannot be done, would take a machine for one decision, or if its spikes are others this time.
+    """
     if deployment.profile.machine is not None:
         return None
     try:
@@ -116,11 +124,13 @@ def target_potentials(deployment: Deployment, states: FloatArray, index: int, se
     except TargetError:
         return None
     try:
-        return potentials_of(session, deployment.network, states, index, seed)
+        potentials, spikes = potentials_of(session, deployment.network, states, index, seed)
     except TargetError:
         return None
     finally:
         session.close()
+    same = all(np.array_equal(ours, theirs[index]) for ours, theirs in zip(spikes, given.rasters, strict=True))
+    return potentials if same else None
 
 
 def _encoded(network: Network, states: FloatArray, first: int, last: int, seed: int) -> Stimulus:
