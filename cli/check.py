@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +16,8 @@ from ..errors import InvalidInputError, UnknownNameError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
-from ..runtime.agent import Decider
-from ..runtime.fidelity import FidelityReport, compared_with, launch_expected, observations_of
+from ..runtime.agent import Decider, launch
+from ..runtime.fidelity import FidelityReport, Observations, compared_with, launch_expected, observations_of
 from ..runtime.fidelity import check as check_fidelity
 from ..runtime.fidelity.anytime import require_steps
 from ..runtime.fidelity.large import Case, target_records
@@ -118,12 +118,15 @@ def check(
             planned(network, profile)
     env, episodes = split_environment(observations) or (None, 0)
     most = most or (OF_EPISODES if env else sys.maxsize)
-    cases = [
-        _case(network, profile, one, observations, most, baseline)
-        for network in networks
-        for profile in profiles
-        for one in many_seeds
-    ]
+    cases = []
+    for network in networks:
+        for one in many_seeds:
+            observed = partial(_observed, observations, most, network, one)
+            by_reference = lru_cache(observed)  # the same for all profiles
+            for profile in profiles:
+                whom = baseline or compared_with(network, profile)
+                found = by_reference() if whom == "reference" else observed(profile)
+                cases.append((Case(network, profile, found.values, one), found.source))
     given: Sequence[Record | None] = [None] * len(cases)
     if jobs > 1 or cluster is not None or keep is not None:
         with _progress("targets", "shares") as update:
@@ -158,22 +161,24 @@ def check(
     _require(reports, require)
 
 
-def _case(
-    network: Network, profile: Profile, seed: int, observations: str, most: int, baseline: Against | None
-) -> tuple[Case, str]:
-    """A deployment and its observations, and where they came from."""
-    whom = baseline or compared_with(network, profile)
+def _observed(
+    observations: str, most: int, network: Network, seed: int, profile: Profile | None = None
+) -> Observations:
+    """Observations for a network; where they are episodes, the twin of the profile plays, or the reference."""
+
+    def player() -> Decider:
+        return launch(network, seed=seed) if profile is None else launch_expected(network, profile, "twin", seed=seed)
+
     with progress(f"{network.name}, observations", 1, unit="episodes") as update:
-        found = observations_of(
+        return observations_of(
             observations,
             network,
             seed=seed,
             most=most,
             make_environment=partial(_environment, network=network),
-            player=partial(launch_expected, network, profile, whom, seed=seed),
+            player=player,
             on_progress=update,
         )
-    return Case(network, profile, found.values, seed), found.source
 
 
 def _show(reports: list[FidelityReport], json: bool) -> None:
