@@ -118,14 +118,13 @@ def check(
             planned(network, profile)
     env, episodes = split_environment(observations) or (None, 0)
     most = most or (OF_EPISODES if env else sys.maxsize)
+    played = lru_cache(partial(_observed, observations, most))  # by the reference: the same for all profiles
     cases = []
     for network in networks:
-        for one in many_seeds:
-            observed = partial(_observed, observations, most, network, one)
-            by_reference = lru_cache(observed)  # the same for all profiles
-            for profile in profiles:
-                whom = baseline or compared_with(network, profile)
-                found = by_reference() if whom == "reference" else observed(profile)
+        for profile in profiles:
+            by_reference = (baseline or compared_with(network, profile)) == "reference"
+            for one in many_seeds:
+                found = played(network, one) if by_reference else _observed(observations, most, network, one, profile)
                 cases.append((Case(network, profile, found.values, one), found.source))
     given: Sequence[Record | None] = [None] * len(cases)
     if jobs > 1 or cluster is not None or keep is not None:
@@ -239,7 +238,7 @@ def _page(path: Path | None) -> Any:
     """What writes the page, looked for before anything long is begun."""
     if path is None:
         return None
-    if path.is_dir() or not path.parent.is_dir():
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):  # which the page would take the place of
         raise InvalidInputError(f"--report {path} was given; a file in a folder that exists is needed.")
     from .report import write_page
 

@@ -81,8 +81,8 @@ def print_summary(reports: Sequence[FidelityReport]) -> None:
                 words.count(report.observations),
                 _share(report.teacher_forced),
                 "" if free is None else words.per_cent(free.agreement.share),
-                "" if found is None or not found.causes else words.leading(found),
-                "" if found is None else str(found.unexplained_flips),
+                "" if found is None else words.leading(found),
+                "" if found is None else words.unexplained(report, found),
             ]
         )
     columns = ["agent", "profile", "seed ", "decisions ", "agreement ", "free ", "most of it", "unexplained "]
@@ -107,12 +107,13 @@ def _why(report: FidelityReport, found: Attribution) -> list[tuple[str, object]]
     """What each departure costs, and what is left."""
     flips = report.teacher_forced.of - report.teacher_forced.agreed
     rows: list[tuple[str, object]] = []
+    other = words.other(report)
     costly = [cause for cause in found.causes if cause.alone_flips or abs(cause.points) > 0]
     for cause in costly[:MOST_CAUSES]:
         share, alone = words.points(cause.points), words.points(100 * (cause.alone - 1), "+")
         mended = words.points(100 * (cause.mended - found.together), "+")
         error = f" ± {words.points(cause.points_error)}" if cause.points_error else ""
-        costs = f"costs {share:>5}{error} points; mended alone {mended:>6}, alone in the reference {alone:>6}"
+        costs = f"costs {share:>5}{error} points; mended alone {mended:>6}, alone in {other} {alone:>6}"
         rows.append(("" if rows else "why", f"{cause.kind:<18} {costs}"))
     rows += [
         ("", f"{first} and {second} both mended {words.points(100 * (mended - found.together), '+')}")
@@ -122,7 +123,8 @@ def _why(report: FidelityReport, found: Attribution) -> list[tuple[str, object]]
         some = words.plural(found.sampled_observations, "observation")
         rows.append(("", f"estimated from {some}: all of them would take too long"))
     if found.stochastic:
-        rows.append(("unexplained", "single decisions cannot be: the target draws random numbers"))
+        left = words.unexplained(report, found)
+        rows.append(("unexplained", f"{left}; single decisions cannot be explained: the target draws random numbers"))
     elif flips or found.unexplained_flips or found.unexplained_trains:
         rows.append(
             (

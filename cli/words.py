@@ -130,9 +130,18 @@ def place(divergence: FirstDivergence) -> str:
 
 
 def leading(found: Attribution) -> str:
-    """The costliest departure."""
+    """The costliest departure, if one costs anything."""
+    if not (found.causes and found.causes[0].points):
+        return ""
     first = found.causes[0]
     return f"{first.kind} {points(-first.points, '+')}"
+
+
+def unexplained(report: FidelityReport, found: Attribution) -> str:
+    """Flips; where single decisions come by chance, points of agreement."""
+    if not found.stochastic:
+        return count(found.unexplained_flips)
+    return f"{points(100 * (found.together - report.agreement))} points"
 
 
 def settled(found: Anytime) -> str:

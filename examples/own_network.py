@@ -20,7 +20,8 @@ def main() -> None:
         provenance={"seed": 0},
     )
     report = check(network, "nest-exact", rng.normal(0.0, 1.0, (200, 4)), seed=1)
-    print(f"{report.agreed} of {report.observations} actions, {report.differing_trains} spike trains differ")
+    agreed = report.teacher_forced.agreed
+    print(f"{agreed} of {report.observations} actions, {report.differing_trains} spike trains differ")
     save(network, "by-hand.spk")
 
 

@@ -26,7 +26,7 @@ class DepartedSession(SoftwareSession):
     ----------
     dynamics : Dynamics
     seed : int
-        Sample i of a window draws its random numbers from ``seed + i``.
+        Each sample of a window draws its random numbers from a seed of its own, the same in every window.
     """
 
     def __init__(self, dynamics: Dynamics, seed: int = 0) -> None:

@@ -127,6 +127,8 @@ def check(
         recorded = profile.settings_for_spikes
         swept = sweep(network, profile, states, windows, seed=seed, settings=recorded, expected=expected.actions)
     seen = expected.traces is not None or network.output_fires
+    if origin is not None:
+        origin[1].reset(seed=seed)  # episodes have moved its random encodings on
     other = None if origin is None else np.asarray(origin[1].decide(states).action)
     return FidelityReport(
         network=network.name,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InvalidInputError
 from ...hardware_profiles.profile import Profile
 from ...models.file import from_bytes, to_bytes
 from ...models.network import Network
@@ -81,6 +82,8 @@ def _shares(case: Case) -> list[dict[str, Any]]:
     size = AT_A_TIME if case.profile.machine is None else ON_A_MACHINE
     return [
         {
+            "agent": case.network.name,  # these two for whoever reads of a share
+            "on": case.profile.name,
             "network": network,
             "profile": profile,
             "seed": case.seed,
@@ -92,6 +95,9 @@ def _shares(case: Case) -> list[dict[str, Any]]:
 
 
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Record:
+    names = ("actions", "outputs", "ms")
+    if any(set(part) != set(parts[0]) or not part.keys() >= set(names) for part in parts):
+        raise InvalidInputError("A finished share holds other arrays than a check's: name another folder.")
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     rasters = tuple(whole[name] for name in sorted(whole) if name.startswith("raster_"))
     return Record(whole["actions"], whole["outputs"], rasters, whole["ms"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from spikeloop.cli import check as command
 from spikeloop.models import Encoder, load, save
-from spikeloop.runtime import check
+from spikeloop.runtime import check, launch
 from spikeloop.runtime.fidelity import attribution
 
 SMALL = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy")
@@ -36,9 +36,8 @@ def plain(document):
 # --- what it finds ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("observations", ["states.npy", "states.npz"])
-def test_an_exact_profile(spikeloop, observations):
-    words = ("check", "small.spk", "--on", "nest-exact", "--observations", observations, "--require", "100")
+def test_an_exact_profile(spikeloop):
+    words = ("check", "small.spk", "--on", "nest-exact", "--observations", "states.npz", "--require", "100")
     result = spikeloop(*words, "--json")
     document = result.document
     assert result.code == 0
@@ -117,28 +116,25 @@ def test_a_bar_that_is_met(in_process):
     assert "small on nest-exact" not in both.err
 
 
-def test_the_conventional_network_beside_it(spikeloop, in_process, conventional):
+def test_the_conventional_network_beside_it(spikeloop, in_process, files, conventional):
     document = spikeloop(*SMALL, "--against", "conventional.pt", "--against", "reference", "--json").document
     assert (document["origin_name"], document["against"]) == ("conventional", "reference")
-    exact = spikeloop("check", "small.spk", *SMALL[4:], "--on", "reference", "--against", "conventional.pt", "--json")
-    assert document["expected_origin"] == exact.document["origin"]
+    with launch(files / "small.spk") as agent:
+        own = agent.decide(np.load(files / "states.npy")).action
+    assert document["expected_origin"]["agreed"] == int((own == conventional).sum())
     assert 0 < document["origin"]["agreed"] < 12
     assert "with conventional" in in_process(*SMALL, "--against", "conventional.pt").out
 
 
-def test_several_agents_profiles_and_seeds_with_a_page(spikeloop, files):
+def test_several_agents_profiles_and_seeds(spikeloop):
     words = ("check", "small.spk", "distilled.spk", "--on", "nest-exact", "--on", "nest-iaf_psc_delta")
-    result = spikeloop(*words, "--seeds", "1,2", "--observations", "states.npy", "--report", "all.html", "--json")
+    result = spikeloop(*words, "--seeds", "1,2", "--observations", "states.npy", "--no-explain", "--json")
     assert result.code == 0, result.err
     reports = result.document["reports"]
     found = [(report["network"], report["profile"], report["seed"]) for report in reports]
     profiles = ("nest-exact", "nest-iaf_psc_delta")
     assert found == [(a, p, seed) for a in ("small", "distilled") for p in profiles for seed in (1, 2)]
     assert [report["against"] for report in reports[-4:]] == ["reference"] * 2 + ["twin"] * 2
-    text = (files / "all.html").read_text(encoding="utf-8")
-    assert "nest-exact" in text
-    assert "nest-iaf_psc_delta" in text
-    assert "distilled" in text
 
 
 def test_several_in_a_terminal(in_process, files):
@@ -146,7 +142,9 @@ def test_several_in_a_terminal(in_process, files):
     assert shown.code == 0
     assert "2 checks" in shown.out
     assert shown.out.splitlines()[-1] == "two.html: the report"
-    assert (files / "two.html").stat().st_size > 1000
+    text = (files / "two.html").read_text(encoding="utf-8")
+    assert "nest-exact" in text
+    assert "nest-iaf_psc_delta" in text
     same = in_process(*SMALL, "--on", "nest-iaf_psc_delta", "--no-explain")
     assert same.out.count("teacher-forced") == 1, "asked for twice, done once"
 
@@ -172,15 +170,15 @@ def test_a_trace_holds_observations(spikeloop, in_process):
 def test_side_by_side_and_gone_on_with(spikeloop, files):
     small = load(files / "small.spk")
     save(replace(small, encoder=Encoder("poisson"), name="poisson"), files / "poisson-4.spk")
-    words = ("check", "small.spk", "poisson-4.spk", "--on", "nest-exact", "--on", "nest-iaf_psc_delta")
-    words = (*words, "--observations", "states.npy", "--json")
+    words = ("check", "small.spk", "poisson-4.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy")
+    words = (*words, "--no-explain", "--json")
     serial = spikeloop(*words).document["reports"]
     first = spikeloop(*words, "--jobs", "2", "--keep", "kept")
     assert first.code == 0, first.err
     assert [plain(report) for report in first.document["reports"]] == [plain(report) for report in serial]
     kept = {path: path.stat().st_mtime_ns for path in sorted((files / "kept").rglob("*.npz"))}
-    assert len(kept) == 4
-    again = spikeloop(*words, "--jobs", "2", "--keep", "kept")
+    assert len(kept) == 2
+    again = spikeloop(*words, "--keep", "kept")
     # Its times too: nothing was asked of a target again.
     of_times = [[report["ms_per_decision"] for report in one.document["reports"]] for one in (first, again)]
     assert of_times[0] == of_times[1]
