@@ -162,4 +162,6 @@ def _circuit(deployment: Deployment, kinds: Kinds) -> Dynamics:
         found = replace(found, floor=0.0)
     if "readout" in kinds:
         found = replace(found, answers_only=True)
-    return replace(found, loss=loss(deployment, kinds))
+    lost = loss(deployment, kinds)
+    # An input's bit goes to a gate, and from there on: two spikes.
+    return replace(found, loss=lost, input_loss=1.0 - (1.0 - lost) ** 2)

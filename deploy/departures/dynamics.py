@@ -149,6 +149,8 @@ class Dynamics:
     adapts : bool
         In place of a reset, a spike raises the neuron's threshold by what is `taken`; the rise decays by
         `adaptation_decay` a tick.
+    input_loss : float
+        The probability that a bit of a quantised input is lost on its way.
     loss : float
         The probability that a spike between two layers is lost on its way, for all neurons that it goes to.
     loss_per_synapse : float
@@ -185,6 +187,7 @@ class Dynamics:
     noise: Noise | None = None
     adapts: bool = False
     adaptation_decay: float = 1.0
+    input_loss: float = 0.0
     loss: float = 0.0
     loss_per_synapse: float = 0.0
     copies: tuple[int, ...] = ()

@@ -56,7 +56,8 @@ class DepartedSession(SoftwareSession):
         self._v[:] = self._starts
         for array in (self._s, self._q, self._waiting, self._pending, self._ring):
             array.fill(0)
-        self._inputs[:] = _quantised(first_inputs(self._dynamics, stimulus.currents), self._dynamics.input_unit)
+        currents = _with_losses(self._dynamics, stimulus.currents, self._seed)
+        self._inputs[:] = _quantised(first_inputs(self._dynamics, currents), self._dynamics.input_unit)
         self._spikes = NO_SPIKES if stimulus.spikes is None else stimulus.spikes
 
     def _advance(self, first: int, last: int) -> None:
@@ -98,7 +99,7 @@ class DepartedSession(SoftwareSession):
         dynamics, layers, recording = self._dynamics, self._layers, self._recording
         potentials = (self._v[:, layers[-1]] - dynamics.layers[-1].zero) * dynamics.output_scale
         if dynamics.answers_only:
-            potentials = np.eye(potentials.shape[1]).take(potentials.argmax(axis=1), axis=0)
+            potentials = _answers(potentials, dynamics.loss, self._seed)
         rasters = traces = output_raster = None
         if recording.spikes or self._fires:
             shown = self._shown()
@@ -159,6 +160,33 @@ def first_inputs(dynamics: Dynamics, currents: FloatArray) -> FloatArray:
             found += currents[:, channel, None] * row
     found = np.repeat(found, copies, axis=1) * first.gains
     return found + first.bias if apart else found
+
+
+def _answers(potentials: FloatArray, loss: float, seed: int) -> FloatArray:
+    """1 for the chosen action, the first of the largest outputs, and 0 for the others.
+
+    The comparator of a pair fires for the first of both. If that spike is lost, the second wins, where it is the second
+    best of all; nobody does otherwise, and the observation is sent again.
+    """
+    order = np.argsort(-potentials, axis=1, kind="stable")
+    chosen = order[:, 0]
+    if loss and order.shape[1] > 1:
+        lost = np.random.default_rng((seed, 1)).random(len(order)) < loss
+        chosen = np.where(lost & (order[:, 0] < order[:, 1]), order[:, 1], chosen)
+    answers: FloatArray = np.eye(potentials.shape[1]).take(chosen, axis=0)
+    return answers
+
+
+def _with_losses(dynamics: Dynamics, currents: FloatArray, seed: int) -> FloatArray:
+    """Quantised inputs [n, n_channels] of which bits, in two's complement, are lost on their way."""
+    bits = dynamics.network.encoder.bits
+    if not dynamics.input_loss or bits is None:
+        return currents
+    arrives = np.random.default_rng(seed).random((*currents.shape, bits)) >= dynamics.input_loss
+    worth = 1 << np.arange(bits)
+    codes = currents.astype(np.int64) & (arrives * worth).sum(axis=-1)
+    signed: FloatArray = np.where(codes >= worth[-1], codes - 2 * worth[-1], codes).astype(np.float64)
+    return signed
 
 
 def _quantised(values: FloatArray, unit: float) -> FloatArray:
