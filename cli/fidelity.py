@@ -58,7 +58,7 @@ def print_report(report: FidelityReport) -> None:
         rows.append(("settled", words.settled(report.anytime)))
     rows += [
         (
-            f"window of {point.steps} steps",
+            f"window of {words.plural(point.steps, 'step')}",
             f"target {_share(point.target)}, reference {_share(point.reference)}, {point.ms_per_decision:.3f} ms",
         )
         for point in report.sweep

@@ -117,5 +117,7 @@ def with_delays(found: Dynamics, projections: list[Projection], grid: Grid) -> D
 
 def loss(deployment: Deployment, kinds: Kinds) -> float:
     """The probability that a spike between two layers is lost."""
-    machine = deployment.profile.machine
-    return machine.drop_packets if machine is not None and "packet loss" in kinds else 0.0
+    machine, target = deployment.profile.machine, deployment.profile.target
+    # Only a virtual board's routers do as they are told.
+    lossy = target == "spinnaker-virtual" and "packet loss" in kinds
+    return machine.drop_packets if machine is not None and lossy else 0.0

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInputError
-from ...hardware_profiles.profile import Profile, Value
+from ...hardware_profiles.profile import Profile, Value, load_profile
 from ...models.layers import Sparse
 from ...models.network import MAX_STEPS, Network
 from ...models.stimulus import CountArray, FloatArray, whole
 from ..agent import launch
 from .comparison import agreement
-from .report import Anytime, Record, SweepPoint
+from .expected import launch_expected
+from .report import Against, Anytime, Record, SweepPoint
 
 CHUNK = 1 << 20  # steps of all hidden neurons that are turned into floats at once: 8 MB
 
@@ -139,8 +140,9 @@ def sweep(
     seed: int = 0,
     settings: Mapping[str, Value | str] | None = None,
     expected: NDArray[np.int64],
+    against: Against = "reference",
 ) -> tuple[SweepPoint, ...]:
-    """Run the same observations through reference and target with windows of other lengths.
+    """Run the same observations through the target and what it is compared with, with windows of other lengths.
 
     Parameters
     ----------
@@ -155,6 +157,8 @@ def sweep(
         Settings of the profile to override.
     expected : int64 [n]
         The decisions to compare with: those of the network's own window.
+    against : "reference" or "twin"
+        What the target is compared with.
 
     Returns
     -------
@@ -175,7 +179,7 @@ def sweep(
     points = []
     for length in lengths:
         other = replace(network, steps=length)
-        with launch(other, "reference", seed=seed) as agent:
+        with launch_expected(other, load_profile(profile, settings), against, seed=seed) as agent:
             reference = np.asarray(agent.decide(states).action)
         with launch(other, profile, seed=seed, settings=settings) as agent:
             decisions = [agent.decide(state) for state in states]

@@ -124,8 +124,16 @@ def check(
         )
     swept: tuple[SweepPoint, ...] = ()
     if windows:
-        recorded = profile.settings_for_spikes
-        swept = sweep(network, profile, states, windows, seed=seed, settings=recorded, expected=expected.actions)
+        swept = sweep(
+            network,
+            profile,
+            states,
+            windows,
+            seed=seed,
+            settings=profile.settings_for_spikes,
+            expected=expected.actions,
+            against=against,
+        )
     seen = expected.traces is not None or network.output_fires
     if origin is not None:
         origin[1].reset(seed=seed)  # episodes have moved its random encodings on

@@ -17,9 +17,11 @@ from ...models.file import from_bytes, to_bytes
 from ...models.network import Network
 from ...models.stimulus import FloatArray
 from ..shares import run_shares
+from ..versions import versions
 from .records import AT_A_TIME, target_record
 from .report import Record
 
+TARGETS = ("nest-simulator", "PyNN", "sPyNNaker")  # packages whose other version is another target
 ON_A_MACHINE = 4 * AT_A_TIME  # of which every share has to take a machine of its own
 
 
@@ -78,12 +80,13 @@ def work(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 def _shares(case: Case) -> list[dict[str, Any]]:
     # All of it, so that a cluster's workers need no files of ours.
     network = base64.b64encode(to_bytes(case.network)).decode()
-    profile = case.profile.model_dump_json()
+    profile, found = case.profile.model_dump_json(), versions()
     size = AT_A_TIME if case.profile.machine is None else ON_A_MACHINE
     return [
         {
             "agent": case.network.name,  # these two for whoever reads of a share
             "on": case.profile.name,
+            "versions": {name: found[name] for name in TARGETS if name in found},
             "network": network,
             "profile": profile,
             "seed": case.seed,

@@ -41,7 +41,7 @@ def target_record(
     parts = []
     for start in range(0, len(states), size):
         some = states[start : start + size]
-        own = seed + (first + start) // AT_A_TIME if profile.stochastic else seed
+        own = _own_seed(seed, (first + start) // AT_A_TIME) if profile.stochastic else seed
         with launch(network, profile, seed=own, settings=profile.settings_for_spikes) as agent:
             agent.encoder_state = (seed, first + start)
             told = None if on_progress is None else lambda done, start=start: on_progress(start + done)
@@ -52,6 +52,11 @@ def target_record(
         rasters=tuple(np.concatenate(layer) for layer in zip(*(part.rasters for part in parts), strict=True)),
         ms=np.concatenate([part.ms for part in parts]),
     )
+
+
+def _own_seed(seed: int, block: int) -> int:
+    """The first block's is the seed itself; no other's is that of another seed's block."""
+    return int(np.random.SeedSequence((seed, block)).generate_state(1)[0] >> 1) if block else seed
 
 
 def record(agent: Agent, states: FloatArray, on_progress: Callable[[int], None] | None = None) -> Record:

@@ -291,7 +291,7 @@ class Anytime:
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """A window of another length: agreement with the whole window's decision, of the reference and of the target."""
+    """A window of another length: agreement with the whole window's decision of what is compared, and of the target."""
 
     steps: int
     reference: Agreement

@@ -1,6 +1,7 @@
 """The simulation with all departures is the target's twin, to the bit; with none it is the reference."""
 
 import contextlib
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -315,3 +316,32 @@ def test_a_single_departure_is_a_single_departure():
     assert spikes("delay") == [4, 5, 7]
     # Three departures that make a plain integrate-and-fire neuron of it.
     assert spikes("delay", "order", "reset") == [3, 5, 7]
+
+
+def test_a_circuits_lost_packets_take_bits_of_the_input_and_the_comparators_word():
+    network = circuit_model.network(0, (4, 9, 8), actions=3)
+    stimulus = encoded(network, 60)
+    lossless = window(twin_of_circuit(network, 0.0), stimulus, network.steps).potentials.argmax(axis=1)
+    shares = [
+        np.mean(window(twin_of_circuit(network, loss), stimulus, network.steps).potentials.argmax(axis=1) != lossless)
+        for loss in (0.0, 0.02, 0.2)
+    ]
+    assert shares[0] == 0 < shares[2]
+    assert shares[1] < shares[2]
+    # Where every bit is lost, nothing comes in.
+    everything = replace(departed(circuit(network, 0.5), KINDS), loss=0.0, input_loss=1.0)
+    silent = window(DepartedSession(everything), stimulus, network.steps)
+    nothing = window(
+        DepartedSession(replace(everything, input_loss=0.0)), Stimulus(stimulus.currents * 0), network.steps
+    )
+    assert (silent.potentials == nothing.potentials).all()
+    for ours, theirs in zip(silent.rasters, nothing.rasters, strict=True):
+        assert (ours == theirs).all()
+
+
+def circuit(network, loss):
+    return plan(network, load_profile("spinnaker-virtual", {"drop_packets": loss}))
+
+
+def twin_of_circuit(network, loss):
+    return DepartedSession(departed(circuit(network, loss), KINDS), seed=3)
