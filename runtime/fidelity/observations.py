@@ -135,7 +135,11 @@ def load_observations(path: str | Path) -> FloatArray:
     path = Path(path)
     try:
         content = np.load(path, allow_pickle=False)
-        arrays = {"observations": content} if isinstance(content, np.ndarray) else dict(content)
+        if isinstance(content, np.ndarray):
+            arrays = {"observations": content}
+        else:
+            with content:
+                arrays = dict(content)
     except Exception as error:  # NumPy raises a dozen kinds for files that are not its own
         reason = str(error) or type(error).__name__
         if "allow_pickle" in reason:

@@ -34,6 +34,12 @@ def states(tmp_path):
     return path
 
 
+def closed(path):
+    """What a file holds, with the file closed."""
+    with np.load(path) as content:
+        return dict(content)
+
+
 def command(algorithm, folder, states, *more):
     given = ALGORITHMS[algorithm].split() + (["--states", str(states)] if algorithm == "classify" else [])
     return [*given, "--seed", "3", "-o", str(folder), *more]
@@ -85,7 +91,7 @@ def test_a_run_that_is_killed_twice_ends_as_an_unbroken_one(algorithm, tmp_path,
         assert told["summary"].pop("seconds") > 0
     assert facts[0] == facts[1]
     if algorithm != "classify":
-        one, other = (np.load(folder / "replay.npz") for folder in (whole, broken))
+        one, other = (closed(folder / "replay.npz") for folder in (whole, broken))
         assert all(np.array_equal(one[name], other[name]) for name in ("observations", "actions"))
         assert len(one["observations"]) == len(one["actions"]) > 100
     assert (whole / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"

@@ -21,6 +21,14 @@ from spikeloop.training.policy import load_policy  # noqa: E402
 
 torch.set_num_threads(1)
 DATA = Path(__file__).parent / "data"
+
+
+def arrays(path):
+    """What a file holds, with the file closed."""
+    with np.load(path) as content:
+        return dict(content)
+
+
 AGENTS = {  # sizes of the layers, the activation function between them, and the algorithm
     "dqn": ((4, 16, 16, 2), "relu", "DQN"),
     "ppo_relu": ((4, 16, 16, 2), "relu", "PPO"),
@@ -91,7 +99,7 @@ def refusal(path):
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_agent_decides_as_stable_baselines3_says(name):
     policy = load_policy(DATA / f"{name}.zip")
-    expected = np.load(DATA / f"{name}.npz")
+    expected = arrays(DATA / f"{name}.npz")
     assert set(expected["actions"].tolist()) == {0, 1}
     np.testing.assert_array_equal(policy.actions(expected["observations"]), expected["actions"])
     # Logits are told there less their logarithmic sum, so that only their differences can be compared.
@@ -136,7 +144,7 @@ def test_layers_that_policy_and_values_share_come_first(write):
         name.replace("policy_net.0", "shared_net.0").replace("policy_net.2", "policy_net.0"): values
         for name, values in state_of("ppo_relu").items()
     }
-    expected = np.load(DATA / "ppo_relu.npz")
+    expected = arrays(DATA / "ppo_relu.npz")
     policy = load_policy(write(state=state))
     assert len(policy.architecture.layers) == 5
     np.testing.assert_array_equal(policy.actions(expected["observations"]), expected["actions"])
@@ -383,7 +391,7 @@ def test_nothing_is_unpickled(write, tmp_path):
     data = {key: value | coded for key, value in about("ppo_relu").items() if isinstance(value, dict)}
     data["policy_kwargs"]["activation_fn"] = {":type:": "<class 'torch.nn.modules.activation.ReLU'>"} | coded
     others = {"policy.optimizer.pth": saved(evil), "pytorch_variables.pth": pickle.dumps(evil)}
-    expected = np.load(DATA / "ppo_relu.npz")
+    expected = arrays(DATA / "ppo_relu.npz")
     policy = load_policy(write(data=data, **others))
     np.testing.assert_array_equal(policy.actions(expected["observations"]), expected["actions"])
     assert not trace.exists()

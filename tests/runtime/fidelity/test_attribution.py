@@ -232,9 +232,9 @@ GOLDEN = {
 }
 # Observations: NEST takes 4 ms for one of a window of 100 ms at 0.1 ms, and a rate-coded twin as long.
 BY_PROFILE = [
-    ("nest-exact", {}, 1000, 1000),
+    ("nest-exact", {}, 1000, 300),
     ("nest-iaf_psc_delta", {}, 1000, 200),
-    ("pynn-nest", {}, 150, 80),
+    ("pynn-nest", {}, 100, 40),
     ("spinnaker-ifcurdelta", TWIN, 1000, 1000),
     ("spinnaker-converted", TWIN, 50, 50),
 ]
@@ -244,14 +244,16 @@ BY_PROFILE = [
 @pytest.mark.parametrize(("profile", "settings", "short", "long"), BY_PROFILE, ids=[row[0] for row in BY_PROFILE])
 def test_declared_departures_explain_every_spike(name, profile, settings, short, long, golden, thesis):
     pytest.importorskip("torch", reason="the thesis' files are torch files")
-    case = np.load(next(path for path in golden if path.stem == name))
+    with np.load(next(path for path in golden if path.stem == name)) as content:
+        case = dict(content)
     steps = int(case["steps"])
     neuron = Neuron(reset="zero" if case["reset"] == "zero" else "subtract")
     constant = bool(case["constant_one_input"])
     network = load(thesis / GOLDEN[name], steps=steps, constant_one=constant, neuron=neuron)
     states = case["observations"].astype(np.float64)
     if network.n_inputs == 4:  # the thesis kept the states of CartPole that its DQN met
-        memory = np.load(thesis / "CartPole-A/DQN/trained/memory_inputs.npz")["arr_0"]
+        with np.load(thesis / "CartPole-A/DQN/trained/memory_inputs.npz") as content:
+            memory = content["arr_0"]
         states = np.concatenate([states, memory[:: len(memory) // 500][:500]])
     count = min(len(states), short if steps <= 20 else long * 100 // steps)
     states = states[:: len(states) // count]
