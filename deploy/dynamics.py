@@ -64,7 +64,7 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def _add_rows(h: Any, spikes: Any, weights: Any) -> None:
+def add_rows(h: Any, spikes: Any, weights: Any) -> None:
     """``h += spikes @ weights``, where most spikes are 0: row by row, in ascending order."""
     size = len(h)
     for k in range(len(spikes)):
@@ -76,7 +76,7 @@ def _add_rows(h: Any, spikes: Any, weights: Any) -> None:
 
 
 @_jit
-def _add_sparse_rows(h: Any, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
+def add_sparse_rows(h: Any, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
     """The same for sparse weights, whose starts are at `rows` of `ints`."""
     n_before = len(spikes)
     starts, columns = ints[rows : rows + n_before + 1], ints[rows + n_before + 1 :]
@@ -97,7 +97,7 @@ def drive(ints: Any, floats: Any, currents: Any, out: Any) -> None:
         for j in range(size):
             out[i, j] = floats[HEAD_FLOATS + j]
         if rows:
-            _add_sparse_rows(out[i], currents[i], floats[weights:], rows, ints)
+            add_sparse_rows(out[i], currents[i], floats[weights:], rows, ints)
             continue
         for c in range(n_channels):
             x = currents[i, c]
@@ -177,18 +177,18 @@ def advance(
                     h[:] = drives[i]
                     if t < spikes.shape[1]:
                         if rows:
-                            _add_sparse_rows(h, spikes[i, t], weights, rows, ints)
+                            add_sparse_rows(h, spikes[i, t], weights, rows, ints)
                         else:
-                            _add_rows(h, spikes[i, t], weights)
+                            add_rows(h, spikes[i, t], weights)
                 else:
                     h[:] = floats[parameters : parameters + size]
                     back = t - ints[HEAD_INTS + n_layers + layer] + 1
                     if back >= 0:
                         fired_before = ring[i, back % depth, before:start]
                         if rows:
-                            _add_sparse_rows(h, fired_before, weights, rows, ints)
+                            add_sparse_rows(h, fired_before, weights, rows, ints)
                         else:
-                            _add_rows(h, fired_before, weights)
+                            add_rows(h, fired_before, weights)
                 mem, syn, fired = state[i, 0, start:end], state[i, 1, start:end], now[start:end]
                 limit = threshold if layer < n_layers - 1 or ints[OUTPUT_FIRES] else np.inf
                 _update(mem, syn, h, fired, limit, taken, beta, alpha, ints[STRICT], ints[ZERO_RESET])

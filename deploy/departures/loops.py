@@ -7,8 +7,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..dynamics import _add_rows, _add_sparse_rows
-from ..spinnaker.neuron_twin import _times, _wrap
+from ..dynamics import add_rows, add_sparse_rows
+from ..spinnaker.neuron_twin import arrive_by_receptor, times, wrap
 
 # Integers at the head; then a row for each layer, and the structure of sparse connections.
 (N_LAYERS, N_CHANNELS, PER_STEP, RING, BIAS_AT, INPUT_AT, SPIKES_AT, RESET, LATE, REFRACTORY, HOLDS, STRICT, NOISY,
@@ -29,24 +29,15 @@ def jit(function: Any) -> Any:
 @jit
 def _arrive(exciting: Any, inhibiting: Any, by_receptor: int, spikes: Any, weights: Any, rows: int, ints: Any) -> None:
     """Set to the weights of the neurons that fired; by receptor, inhibition by itself and positive."""
-    size = len(exciting)
     exciting[:] = 0.0
     inhibiting[:] = 0.0
     if not by_receptor:
         if rows:
-            _add_sparse_rows(exciting, spikes, weights, rows, ints)
+            add_sparse_rows(exciting, spikes, weights, rows, ints)
         else:
-            _add_rows(exciting, spikes, weights)
+            add_rows(exciting, spikes, weights)
         return
-    for k in range(len(spikes)):
-        count = spikes[k]
-        if count:
-            for j in range(size):
-                weight = weights[k * size + j]
-                if weight > 0:
-                    exciting[j] += count * weight
-                else:
-                    inhibiting[j] -= count * weight
+    arrive_by_receptor(exciting, inhibiting, spikes, weights)
 
 
 @jit
@@ -94,15 +85,15 @@ def _saturated(sum_: float, shift: int) -> float:
 def _moved_fixed(v: float, current: float, exciting: float, inhibiting: float, row: Any) -> Any:
     """The potential after a tick in s16.15, as the firmware computes it."""
     per_ms = row[PER_MS]
-    into = _times(_wrap(np.int64(np.floor(_saturated(exciting, row[SHIFT_E]) * 32768.0))), per_ms)
-    out = _times(_wrap(np.int64(np.floor(_saturated(inhibiting, row[SHIFT_I]) * 32768.0))), per_ms)
+    into = times(wrap(np.int64(np.floor(_saturated(exciting, row[SHIFT_E]) * 32768.0))), per_ms)
+    out = times(wrap(np.int64(np.floor(_saturated(inhibiting, row[SHIFT_I]) * 32768.0))), per_ms)
     whole = np.floor(current * 32768.0)
     rest = np.int64((current * 32768.0 - whole) * row[RESISTANCE])  # 0 where inputs are quantised
-    moved = _wrap((_wrap(_wrap(into - out) + np.int64(whole)) * row[RESISTANCE] + rest) >> 15)
+    moved = wrap((wrap(wrap(into - out) + np.int64(whole)) * row[RESISTANCE] + rest) >> 15)
     before = np.int64(np.rint(v * 32768.0))
     if row[FIXED] != LEAKY:
-        return _wrap(_times(before, row[FIXED_DECAY]) + moved) / 32768.0
-    return _wrap(moved - _times(_wrap(moved - before), row[FIXED_DECAY])) / 32768.0
+        return wrap(times(before, row[FIXED_DECAY]) + moved) / 32768.0
+    return wrap(moved - times(wrap(moved - before), row[FIXED_DECAY])) / 32768.0
 
 
 @jit

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...models.layers import Sparse
 from ...models.stimulus import FloatArray, Stimulus
 from ..backend import Readout
-from ..dynamics import _add_sparse_rows
+from ..dynamics import add_sparse_rows
 from ..software_session import NO_SPIKES, SoftwareSession
 from .dynamics import Dynamics
 from .loops import HEAD_INTS, LEAKY, NOTHING, RING, SETS, SUBTRACTS, WIDTH, advance
@@ -152,7 +152,7 @@ def first_inputs(dynamics: Dynamics, currents: FloatArray) -> FloatArray:
     if isinstance(weights, Sparse):
         structure = np.concatenate([weights.starts, weights.columns], dtype=np.int64)
         for row, values in zip(found, currents, strict=True):
-            _add_sparse_rows(row, values, weights.values, 0, structure)
+            add_sparse_rows(row, values, weights.values, 0, structure)
         if apart:  # which a target that gets sums instead of currents takes the bias from
             found -= bias
     else:

@@ -200,18 +200,19 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def _wrap(x: Any) -> Any:
+def wrap(x: Any) -> Any:
     """The low 32 bits as a signed number."""
     return ((x + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 @_jit
-def _times(x: Any, y: Any) -> Any:
-    return _wrap((x * y) >> 15)
+def times(x: Any, y: Any) -> Any:
+    """The product of two s16.15 numbers, rounded down."""
+    return wrap((x * y) >> 15)
 
 
 @_jit
-def _arrive(exciting: Any, inhibiting: Any, spikes: Any, weights: Any) -> None:
+def arrive_by_receptor(exciting: Any, inhibiting: Any, spikes: Any, weights: Any) -> None:
     """Add the rows of the neurons that fired to the ring buffers of both receptors."""
     size = len(exciting)
     for k in range(len(spikes)):
@@ -235,14 +236,14 @@ def _update(
         if waiting[j] > 0:
             waiting[j] -= 1
         else:
-            into = _times(_wrap(min(exciting[j], 0xFFFF) << row[SHIFT_E]), per_ms)
-            out = _times(_wrap(min(inhibiting[j], 0xFFFF) << row[SHIFT_I]), per_ms)
-            moved = _times(_wrap(_wrap(into - out) + offsets[j]), resistance)
+            into = times(wrap(min(exciting[j], 0xFFFF) << row[SHIFT_E]), per_ms)
+            out = times(wrap(min(inhibiting[j], 0xFFFF) << row[SHIFT_I]), per_ms)
+            moved = times(wrap(wrap(into - out) + offsets[j]), resistance)
             if row[TRUNCATES]:
-                v[j] = max(reset, _wrap(v[j] + moved))
+                v[j] = max(reset, wrap(v[j] + moved))
             else:
-                target = _wrap(moved + row[REST])
-                v[j] = _wrap(target - _times(_wrap(target - v[j]), decay))
+                target = wrap(moved + row[REST])
+                v[j] = wrap(target - times(wrap(target - v[j]), decay))
         over = v[j] >= row[THRESHOLD]
         fired[j] = over
         if over:
@@ -295,10 +296,10 @@ def advance(
                 if layer == 0:
                     t, between = divmod(k - delay, per_step)
                     if between == 0 and 0 <= t < spikes.shape[1]:
-                        _arrive(exciting[:size], inhibiting[:size], spikes[i, t], weights)
+                        arrive_by_receptor(exciting[:size], inhibiting[:size], spikes[i, t], weights)
                 elif k >= delay:
                     fired_before = ring[i, (k - delay) % depth, before:start]
-                    _arrive(exciting[:size], inhibiting[:size], fired_before, weights)
+                    arrive_by_receptor(exciting[:size], inhibiting[:size], fired_before, weights)
                 fired = now[start:end]
                 _update(
                     v[i, start:end],
