@@ -9,6 +9,7 @@ from ..runtime.fidelity.report import (
     Agreement,
     Anytime,
     Attribution,
+    Cause,
     Fault,
     FidelityReport,
     FirstDivergence,
@@ -102,8 +103,8 @@ def _why(report: FidelityReport) -> str:
         return ""
     lost = sum(cause.points for cause in found.causes)
     text = ""
-    if found.causes and found.causes[0].points > 0 and lost > 0:
-        first = found.causes[0]
+    first = _costliest(found)
+    if first is not None and lost > 0:
         text += f", most of all for its departure in “{first.kind}” ({first.points:.1f} of {lost:.1f} points)"
     if found.stochastic:
         return text + "; as it draws random numbers, single decisions cannot be compared with a simulation"
@@ -111,6 +112,12 @@ def _why(report: FidelityReport) -> str:
         verb = "is" if found.unexplained_flips == 1 else "are"
         return text + f"; {plural(found.unexplained_flips, 'decision')} {verb} not what its departures explain"
     return text + "; its declared departures explain every decision"
+
+
+def _costliest(found: Attribution) -> Cause | None:
+    """The departure that costs most, if one costs anything; a larger share may be that of one which helps."""
+    first = max(found.causes, key=lambda cause: cause.points, default=None)
+    return first if first is not None and first.points > 0 else None
 
 
 def who_fired(at: Divergence) -> str:
@@ -131,10 +138,8 @@ def place(divergence: FirstDivergence) -> str:
 
 def leading(found: Attribution) -> str:
     """The costliest departure, if one costs anything."""
-    if not (found.causes and found.causes[0].points):
-        return ""
-    first = found.causes[0]
-    return f"{first.kind} {points(-first.points, '+')}"
+    first = _costliest(found)
+    return "" if first is None else f"{first.kind} {points(-first.points, '+')}"
 
 
 def unexplained(report: FidelityReport, found: Attribution) -> str:

@@ -201,7 +201,7 @@ class Attribution:
     Attributes
     ----------
     causes : tuple of Cause
-        The costliest first.
+        The largest share first, whether it costs or helps.
     together : float
         Agreement of the reference with all departures.
     together_flips : int
