@@ -43,7 +43,7 @@ def board(
     version: Annotated[int, typer.Option("--version", help="3: four chips; 5: 48 chips.")] = 3,
     boards: Annotated[int, typer.Option("--boards", help="Of version 5: 1, or 3, 6, 9, ... as one machine.")] = 1,
     address: Annotated[
-        str, typer.Option("--address", help="Where to listen; 'auto': the first free one.")
+        str, typer.Option("--address", help="Where to listen; 'auto': at one that is free.")
     ] = "127.0.0.2",
     pace: Annotated[
         float, typer.Option("--pace", metavar="SCALE", help="1 ms of the board's time takes SCALE ms of wall time.")

@@ -22,11 +22,11 @@ def pytest_addoption(parser):
     group.addoption("--spinnaker-version", type=int, default=5, help="the version of that board: 3 or 5")
 
 
-# Tests that start virtual boards look for free addresses, and some of them ask whoever is at an address: those of two
-# workers would meet. All others stay together by file.
+# Boards that keep pace with the wall clock need a core: two at a time would be late. All others stay together by file.
 BOARDS = ("tests/virtual_board/", "tests/deploy/spinnaker/", "tests/cli/test_board.py", "tests/cli/test_spinnaker.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         path = item.path.relative_to(ROOT).as_posix()

@@ -35,7 +35,7 @@ class VirtualBoard:
     ----------
     version : 3 (4 chips) or 5 (48 chips a board)
     boards : how many boards; more than one only of version 5
-    address : where to listen; "auto" takes the first free one from 127.0.0.2
+    address : where to listen; "auto" takes one that is free, each time another
     pace : how many ms of wall time 1 ms of the board's time takes (1: real time, as a real board); None for as fast
         as possible
     cold : wait to be booted, as after power-on

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import random
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ RECEIVE_BUFFER = 4 << 20
 DATAGRAMS_AT_ONCE = 64
 HOUSEKEEPING_S = 0.1
 LAST_ADDRESS = 254
+CHANCES = 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Settings:
     Attributes
     ----------
     version, boards : 3 (4 chips) or 5 (48 chips a board)
-    address : loopback address of the first board; those of further boards follow. "auto": the first that is free
+    address : loopback address of the first board; those of further boards follow. "auto": any that is free
     pace : how many ms of wall time 1 ms of the board's time takes (1: real time); None for as fast as possible
     cold : wait to be booted, as a board does that was just switched on
     faults : what is broken
@@ -80,6 +82,19 @@ def _check_address(text: str, boards: int) -> None:
         raise BoardSettingError("127.0.0.1 cannot be used: the host tools take it for no board at all; use 127.0.0.2")
     if int(text.rpartition(".")[2]) + boards - 1 > LAST_ADDRESS:
         raise BoardSettingError(f"{boards} boards from {text} would go past .{LAST_ADDRESS}; start lower")
+
+
+def _candidates(boards: int) -> Iterator[str]:
+    """Where boards could listen: by chance, then the first ones, for a system that has no others.
+
+    A host whose board has died goes on talking to its address for some seconds, and tells the cores there to stop: the
+    next board should not come to live at it.
+    """
+    chance = random.SystemRandom()
+    for _ in range(CHANCES):
+        yield f"127.{chance.randint(1, 254)}.{chance.randint(0, 254)}.{chance.randint(2, LAST_ADDRESS - boards)}"
+    for last in range(2, LAST_ADDRESS - boards):
+        yield f"127.0.0.{last}"
 
 
 class Server:
@@ -120,22 +135,20 @@ class Server:
 
     def _open_sockets(self) -> None:
         first = self.settings.address
-        candidates = (
-            [f"127.0.0.{i}" for i in range(2, LAST_ADDRESS - self.settings.boards)] if first == "auto" else [first]
-        )
-        for candidate in candidates:
+        auto = first == "auto"
+        for candidate in _candidates(self.settings.boards) if auto else [first]:
             try:
                 self.addresses = self._bind_all(candidate)
                 break
             except OSError as error:
                 self._close_sockets()
-                if error.errno != errno.EADDRINUSE:
+                if error.errno != errno.EADDRINUSE and not (auto and error.errno == errno.EADDRNOTAVAIL):
                     raise BoardSettingError(
                         f"the board cannot listen at {candidate}: {error.strerror}. Give an address of this machine, "
                         "such as 127.0.0.2"
                     ) from error
         else:
-            where = "every loopback address" if first == "auto" else first
+            where = "every loopback address" if auto else first
             raise AddressInUseError(
                 f"{where} is in use on UDP port {SCP_PORT} or {boot.PORT}: another board runs there. Stop it, or give "
                 "another address, such as 127.0.0.3"

@@ -123,6 +123,15 @@ def test_stopping_twice_and_starting_twice():
         board.start()
 
 
+def test_a_board_does_not_come_to_live_where_another_has_died():
+    """The host of the dead one may still send it commands."""
+    with VirtualBoard(pace=None) as board:
+        address = board.address
+        board._process.kill()
+    with VirtualBoard(pace=None) as board:
+        assert board.address != address
+
+
 def test_a_board_ends_with_the_process_that_started_it():
     address = f"127.0.77.{2 + os.getpid() % 200}"  # where nobody else starts a board
     parent = subprocess.Popen([sys.executable, "-c", PARENT, address], stdout=subprocess.PIPE, text=True)
