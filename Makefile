@@ -15,7 +15,7 @@ demo: .venv/.demo
 	$(BIN)/spikeloop run cartpole --on nest-exact --env CartPole-v1 --episodes 10 --seed 1
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -22,17 +22,6 @@ def pytest_addoption(parser):
     group.addoption("--spinnaker-version", type=int, default=5, help="the version of that board: 3 or 5")
 
 
-# Boards that keep pace with the wall clock need a core: two at a time would be late. All others stay together by file.
-BOARDS = ("tests/virtual_board/", "tests/deploy/spinnaker/", "tests/cli/test_board.py", "tests/cli/test_spinnaker.py")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
-def pytest_collection_modifyitems(items):
-    for item in items:
-        path = item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group("boards" if path.startswith(BOARDS) else path))
-
-
 @pytest.fixture(scope="module", params=["virtual", "board"])
 def spinnaker(request):
     """A profile of a SpiNNaker machine, and the settings that lead to it: a virtual board, and then a real one."""
