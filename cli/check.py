@@ -19,11 +19,11 @@ from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
 from ..runtime.fidelity import FidelityReport, Observations, compared_with, launch_expected, observations_of
-from ..runtime.fidelity import check as check_fidelity
 from ..runtime.fidelity.anytime import require_steps
-from ..runtime.fidelity.large import Case, target_records
+from ..runtime.fidelity.check import Compared, compare, complete
+from ..runtime.fidelity.large import Case, comparisons, target_records
 from ..runtime.fidelity.observations import split_environment
-from ..runtime.fidelity.report import Against, Record
+from ..runtime.fidelity.report import Against
 from .fidelity import print_report, print_summary
 from .live import planned
 from .options import JsonOption, SeedOption, SetOption
@@ -126,30 +126,28 @@ def check(
             by_reference = (baseline or compared_with(network, profile)) == "reference"
             for one in many_seeds:
                 found = played(network, one) if by_reference else _observed(observations, most, network, one, profile)
-                cases.append((Case(network, profile, found.values, one), found.source))
-    given: Sequence[Record | None] = [None] * len(cases)
+                cases.append(Case(network, profile, found.values, one, found.source))
+    how: Any = {"against": baseline, "explain": explain, "steps_sweep": windows}
+    compared: Sequence[Compared | None] = [None] * len(cases)
     if jobs > 1 or cluster is not None or keep is not None:
+        where: Any = {"jobs": jobs, "cluster": cluster, "folder": keep, "on_note": say}
         with _progress("targets", "shares") as update:
-            given = target_records(
-                [case for case, _ in cases], jobs=jobs, cluster=cluster, folder=keep, on_progress=update, on_note=say
-            )
+            given = target_records(cases, **where, on_progress=update)
+        with _progress("comparisons", "shares") as update:
+            compared = comparisons(cases, given, **how, **where, on_progress=update)
     reports = []
-    for (case, source), known in zip(cases, given, strict=True):
+    for case, known in zip(cases, compared, strict=True):
+        of = case.network, case.profile, case.states
         with _origin(origin_file, case.network) as origin, _stages(case) as told:
+            if known is None:
+                known = compare(*of, **how, seed=case.seed, source=case.source, on_progress=told)
             reports.append(
-                check_fidelity(
-                    case.network,
-                    case.profile,
-                    case.states,
-                    seed=case.seed,
-                    against=baseline,
+                complete(
+                    known,
+                    *of,
                     origin=origin,
-                    explain=explain,
-                    steps_sweep=windows,
                     environment=None if env is None else partial(_environment, env, network=case.network),
                     episodes=episodes,
-                    source=source,
-                    given=known,
                     on_progress=told,
                 )
             )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError, SessionStateError
+from ..errors import InvalidInputError
 from ..hardware_profiles.profile import Profile
 from ..models.network import Network
 from ..models.stimulus import FloatArray, Stimulus
@@ -27,6 +27,7 @@ from .dynamics import drive, pack
 from .findings import Finding
 from .nest_kernel import connect, import_nest, release, take, translated
 from .point_neuron import PointNeuronSession, has_twin
+from .single_sample_session import SingleSampleSession
 
 MOST_EVENTS = 200_000
 SILENT = -1e300  # survives the leak of any silence, and any input that `inject` lets through
@@ -62,7 +63,7 @@ class NestBackend:
         return PointNeuronSession(deployment) if has_twin(deployment) else None
 
 
-class NestSession:
+class NestSession(SingleSampleSession):
     """A session on NEST; see `spikeloop.deploy.backend.Session`.
 
     Raises
@@ -71,7 +72,7 @@ class NestSession:
         If NEST's kernel is in use in this process, or NEST refuses the deployment.
     """
 
-    max_batch: int | None = 1
+    _target = "NEST"
 
     def __init__(self, deployment: Deployment, seed: int = 0) -> None:
         self._nest = import_nest()
@@ -85,7 +86,6 @@ class NestSession:
         self._seed = seed
         self._windows = 0
         self._steps_run = 0
-        self._phase = "idle"
         self._devices: set[str] = set()  # "recorder", "spikes": made when first used, they cost time in every step
         self._recording = False
         try:
@@ -188,17 +188,9 @@ class NestSession:
 
     # --- one window -----------------------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """End the window before. The target is silenced when the next one opens."""
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._phase = "reset"
-
     def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
         """Open a window with this input: silence, input, start potentials."""
-        self._expect("reset", "inject", "reset first")
-        if len(stimulus) != 1:
-            raise SessionStateError(f"NEST runs one sample at a time; {len(stimulus)} were injected together.")
+        self._check_inject(stimulus)
         inputs = self._first_inputs(stimulus)
         set_status = self._kernel.llapi_set_nc_status
         try:
@@ -230,9 +222,7 @@ class NestSession:
 
     def run(self, steps: int) -> None:
         """Advance by `steps` steps; the first call of a window accounts for the steps its opening took."""
-        self._expect("open", "run", "reset and inject first")
-        if steps < 1:
-            raise SessionStateError(f"run was called with {steps} steps; at least 1 is needed.")
+        self._check_run(steps)
         if self._phase == "open":
             steps -= self._window.lead_steps
             self._phase = "running"
@@ -248,7 +238,7 @@ class NestSession:
 
     def read(self) -> Readout:
         """The output layer's potentials, and the spikes where they are recorded."""
-        self._expect("running", "read", "reset, inject and run first")
+        self._check_read()
         try:
             values = self._kernel.llapi_get_nc_status(self._outputs, "V_m")
             if self._outputs_are_one:  # NEST gives a bare number then
@@ -374,13 +364,6 @@ class NestSession:
     def _split(self, traces: FloatArray) -> tuple[FloatArray, ...]:
         """Potentials [steps, neurons] by layer: [1, steps, neurons]."""
         return tuple(np.split(traces[None], np.cumsum(self._sizes)[:-1], axis=2))
-
-    def _expect(self, phase: str, verb: str, instead: str) -> None:
-        if self._phase == phase or (self._phase == "running" and phase == "open"):
-            return
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 def _rounded(value: float, grid: float) -> float:

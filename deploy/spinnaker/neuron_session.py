@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import SessionStateError, TargetError
+from ...errors import TargetError
 from ...models.stimulus import Stimulus
 from ..backend import Readout, Recording
 from ..deployment import Deployment, Population, Projection
+from ..single_sample_session import SingleSampleSession
 from .machine import Machine
 from .neuron_mapping import SHIFTS, FirstLayer, expected_sums
 from .neuron_scaling import TRUNCATED, Readings, dense, starts
@@ -31,7 +32,7 @@ PER_CORE = 128
 NEVER_MS = 1e7
 
 
-class NeuronSession:
+class NeuronSession(SingleSampleSession):
     """A session on SpiNNaker by the mapping "pynn"; see `spikeloop.deploy.backend.Session`.
 
     Parameters
@@ -46,7 +47,7 @@ class NeuronSession:
         If the machine cannot be had, or what it holds is not what the plan says.
     """
 
-    max_batch: int | None = 1
+    _target = "SpiNNaker"
 
     def __init__(self, deployment: Deployment, seed: int = 0) -> None:
         window = deployment.window
@@ -61,7 +62,6 @@ class NeuronSession:
         self._read_back = settings is None or settings.read_back
         self._recorded: set[tuple[str, str]] = {(self._layers[-1].name, "v")}
         self._with_source = self._network.encoder.kind != "current"
-        self._phase = "idle"
         self._steps = self._ticks = 0
         self._machine: Machine | None = None
         self._open()
@@ -120,17 +120,9 @@ class NeuronSession:
 
     # --- one window -----------------------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """End the window before."""
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._phase = "reset"
-
     def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
         """Reset the machine's simulation, and set the window's input."""
-        self._expect("reset", "inject", "reset first")
-        if len(stimulus) != 1:
-            raise SessionStateError(f"SpiNNaker runs one sample at a time; {len(stimulus)} were injected together.")
+        self._check_inject(stimulus)
         offsets = checked(self._first.offsets(stimulus.currents), self._limit)
         if stimulus.spikes is not None and not self._with_source:
             self._with_source = True
@@ -149,9 +141,7 @@ class NeuronSession:
 
     def run(self, steps: int) -> None:
         """Advance by `steps` steps of the Network."""
-        self._expect("open", "run", "reset and inject first")
-        if steps < 1:
-            raise SessionStateError(f"run was called with {steps} steps; at least 1 is needed.")
+        self._check_run(steps)
         assert self._machine is not None, "the session is open"
         self._steps += steps
         # One tick more than asked for: its recorded sample is the potential after those before it.
@@ -163,7 +153,7 @@ class NeuronSession:
 
     def read(self) -> Readout:
         """The output layer's potentials, and what was recorded, after the steps run so far."""
-        self._expect("running", "read", "reset, inject and run first")
+        self._check_read()
         assert self._machine is not None, "the session is open"
         recording, fires = self._recording, self._network.output_fires
         with self._machine.quiet():
@@ -242,13 +232,6 @@ class NeuronSession:
             where = ticks[inside] // self._per_step, data[inside, 0].astype(np.int64)
             np.add.at(counts[0], where, 1)
         return self._readings.raster(layer, counts)
-
-    def _expect(self, phase: str, verb: str, instead: str) -> None:
-        if self._phase == phase or (self._phase == "running" and phase == "open"):
-            return
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 def _cell_type(sim: Any, model: str) -> Any:

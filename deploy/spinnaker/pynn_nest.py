@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MissingPackageError, SessionStateError, TargetError
+from ...errors import MissingPackageError, TargetError
 from ...hardware_profiles.profile import Profile
 from ...models.network import Network
 from ...models.stimulus import Stimulus
@@ -29,6 +29,7 @@ from .. import nest_kernel
 from ..backend import Readout, Recording
 from ..deployment import Deployment, Population, Projection
 from ..findings import Finding
+from ..single_sample_session import SingleSampleSession
 from .neuron_mapping import FirstLayer, plan_for_nest
 from .neuron_scaling import Readings, dense, starts
 from .neurons import preflight_on_nest
@@ -62,7 +63,7 @@ class PyNNNestBackend:
         return PyNNNestSession(deployment, seed)
 
 
-class PyNNNestSession:
+class PyNNNestSession(SingleSampleSession):
     """A session on NEST through PyNN; see `spikeloop.deploy.backend.Session`.
 
     Raises
@@ -73,7 +74,7 @@ class PyNNNestSession:
         If NEST's kernel is in use in this process, or NEST refuses the deployment.
     """
 
-    max_batch: int | None = 1
+    _target = "NEST"
 
     def __init__(self, deployment: Deployment, seed: int = 0) -> None:
         self._nest = nest_kernel.import_nest()
@@ -95,7 +96,6 @@ class PyNNNestSession:
         self._spike_inputs: Any = None
         self._recording = False
         self._steps_run = 0
-        self._phase = "idle"
         try:
             with _quiet():
                 self._build()
@@ -131,17 +131,9 @@ class PyNNNestSession:
 
     # --- one window -----------------------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """End the window before. The target is silenced when the next one opens."""
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        self._phase = "reset"
-
     def inject(self, stimulus: Stimulus, recording: Recording = Recording()) -> None:  # noqa: B008  # frozen
         """Open a window with this input: silence, input, start potentials."""
-        self._expect("reset", "inject", "reset first")
-        if len(stimulus) != 1:
-            raise SessionStateError(f"NEST runs one sample at a time; {len(stimulus)} were injected together.")
+        self._check_inject(stimulus)
         if recording.potentials:
             raise TargetError("NEST sessions record no potential traces; use the target 'reference' for those.")
         self._recording = recording.spikes or self._network.output_fires
@@ -160,9 +152,7 @@ class PyNNNestSession:
 
     def run(self, steps: int) -> None:
         """Advance by `steps` steps of the Network."""
-        self._expect("open", "run", "reset and inject first")
-        if steps < 1:
-            raise SessionStateError(f"run was called with {steps} steps; at least 1 is needed.")
+        self._check_run(steps)
         try:
             self._run(steps * self._per_step)
         except self._error as error:
@@ -172,7 +162,7 @@ class PyNNNestSession:
 
     def read(self) -> Readout:
         """The output layer's potentials, and the spikes where they are recorded."""
-        self._expect("running", "read", "reset, inject and run first")
+        self._check_read()
         potentials = np.atleast_1d(self._kernel.llapi_get_nc_status(self._outputs, "V_m")).astype(np.float64)[None]
         potentials = self._readings.outputs(potentials)
         if not self._recording:
@@ -251,13 +241,6 @@ class PyNNNestSession:
             np.add.at(counts[0], (steps[inside], senders[inside] - first), 1)
             rasters.append(self._readings.raster(layer, counts))
         return tuple(rasters)
-
-    def _expect(self, phase: str, verb: str, instead: str) -> None:
-        if self._phase == phase or (self._phase == "running" and phase == "open"):
-            return
-        if self._phase == "closed":
-            raise SessionStateError("The session is closed; launch the agent again.")
-        raise SessionStateError(f"{verb} was called out of order: {instead}.")
 
 
 @contextlib.contextmanager

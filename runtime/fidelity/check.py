@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...deploy.departures.adoption import departed
 from ...deploy.departures.session import DepartedSession
@@ -31,6 +33,23 @@ from .records import expected_record, potentials_of, software, target_potentials
 from .report import Against, Attribution, Fault, FidelityReport, FirstDivergence, Record, SweepPoint
 
 Kinds = tuple[DepartureKind, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """What can be said of a target from the observations alone.
+
+    Attributes
+    ----------
+    report : FidelityReport
+        Without episodes, and without the conventional network.
+    expected, given : int64 [n]
+        The actions that the target was to take, and that it took.
+    """
+
+    report: FidelityReport
+    expected: NDArray[np.int64]
+    given: NDArray[np.int64]
 
 
 def check(
@@ -88,11 +107,49 @@ def check(
         network = load(network)
     profile = load_profile(profile, settings)
     states = network.observations(observations)
+    compared = compare(
+        network,
+        profile,
+        states,
+        seed=seed,
+        against=against,
+        explain=explain,
+        steps_sweep=steps_sweep,
+        source=source,
+        given=given,
+        on_progress=on_progress,
+    )
+    return complete(
+        compared,
+        network,
+        profile,
+        states,
+        origin=origin,
+        environment=environment,
+        episodes=episodes,
+        on_progress=on_progress,
+    )
+
+
+def compare(
+    network: Network,
+    profile: Profile,
+    states: FloatArray,
+    *,
+    seed: int = 0,
+    against: Against | None = None,
+    explain: bool = True,
+    steps_sweep: Sequence[int] = (),
+    source: str = "given by the caller",
+    given: Record | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Compared:
+    """The part of `check` that depends on observations [n, n_inputs] alone; parameters and errors as there."""
     windows = require_steps(steps_sweep) if steps_sweep else ()
     against = against or compared_with(network, profile)
     launch_expected(network, profile, against, seed=seed).close()  # refuses what cannot be compared
     deployment = plan(network, profile)
-    told = on_progress or (lambda what, done, of: None)
+    told = on_progress or _untold
     expected = expected_record(deployment, against, states, seed)
     if given is None:
         given = target_record(network, profile, states, seed=seed, on_progress=lambda n: told("target", n, len(states)))
@@ -110,18 +167,6 @@ def check(
         )  # fmt: skip
         if not attribution.stochastic:
             faults = diagnose(deployment, departed(deployment, declared), states, given, simulated, seed=seed)
-    free = None
-    if environment is not None and episodes:
-        free = free_running(
-            environment,
-            network,
-            profile,
-            episodes=episodes,
-            seed=seed,
-            against=against,
-            origin=None if origin is None else origin[1],
-            on_progress=lambda done: told("episodes", done, 2 * episodes),
-        )
     swept: tuple[SweepPoint, ...] = ()
     if windows:
         swept = sweep(
@@ -135,10 +180,7 @@ def check(
             against=against,
         )
     seen = expected.traces is not None or network.output_fires
-    if origin is not None:
-        origin[1].reset(seed=seed)  # episodes have moved its random encodings on
-    other = None if origin is None else np.asarray(origin[1].decide(states).action)
-    return FidelityReport(
+    report = FidelityReport(
         network=network.name,
         network_hash=network.content_hash,
         profile=profile.name,
@@ -154,16 +196,55 @@ def check(
         first_disagreement=_first(given.actions != expected.actions),
         first_divergence=_first_divergence(deployment, against, states, expected, given, seed),
         ms_per_decision=float(np.median(given.ms)),
-        origin_name=None if origin is None else origin[0],
-        origin=None if other is None else comparison.agreement(given.actions, other),
-        expected_origin=None if other is None else comparison.agreement(expected.actions, other),
-        free_running=free,
         attribution=attribution,
         faults=faults,
         anytime=anytime(network, expected, settled=against == "reference") if seen else None,
         sweep=swept,
         provenance=_provenance(network, profile, states),
     )
+    return Compared(report, expected.actions, given.actions)
+
+
+def complete(
+    compared: Compared,
+    network: Network,
+    profile: Profile,
+    states: FloatArray,
+    *,
+    origin: tuple[str, Decider] | None = None,
+    environment: Callable[[], Environment] | None = None,
+    episodes: int = 0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> FidelityReport:
+    """The rest of `check`: episodes, and the conventional network; parameters and errors as there."""
+    report, told = compared.report, on_progress or _untold
+    if environment is not None and episodes:
+        free = free_running(
+            environment,
+            network,
+            profile,
+            episodes=episodes,
+            seed=report.seed,
+            against=report.against,
+            origin=None if origin is None else origin[1],
+            on_progress=lambda done: told("episodes", done, 2 * episodes),
+        )
+        report = replace(report, free_running=free)
+    if origin is not None:
+        name, decider = origin
+        decider.reset(seed=report.seed)  # episodes have moved its random encodings on
+        actions = np.asarray(decider.decide(states).action)
+        report = replace(
+            report,
+            origin_name=name,
+            origin=comparison.agreement(compared.given, actions),
+            expected_origin=comparison.agreement(compared.expected, actions),
+        )
+    return report
+
+
+def _untold(what: str, done: int, of: int) -> None:
+    """Progress that nobody asked for."""
 
 
 def _of_the_twin(deployment: Deployment) -> Kinds:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from ...errors import InvalidInputError
 from ...hardware_profiles.profile import Profile
@@ -18,8 +21,9 @@ from ...models.network import Network
 from ...models.stimulus import FloatArray
 from ..shares import run_shares
 from ..versions import versions
+from .check import Compared, compare
 from .records import AT_A_TIME, target_record
-from .report import Record
+from .report import Against, FidelityReport, Record
 
 TARGETS = ("nest-simulator", "PyNN", "sPyNNaker")  # packages whose other version is another target
 ON_A_MACHINE = 4 * AT_A_TIME  # of which every share has to take a machine of its own
@@ -27,12 +31,13 @@ ON_A_MACHINE = 4 * AT_A_TIME  # of which every share has to take a machine of it
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One deployment, and the observations [n, n_inputs] to check it on."""
+    """One deployment, the observations [n, n_inputs] to check it on, and where they came from."""
 
     network: Network
     profile: Profile
     states: FloatArray
     seed: int = 0
+    source: str = "given by the caller"
 
 
 def target_records(
@@ -62,39 +67,126 @@ def target_records(
         shares += _shares(case)
         ends.append(len(shares))
     results = run_shares(
-        work, shares, jobs=jobs, cluster=cluster, folder=folder, on_progress=on_progress, on_note=on_note
+        record_share, shares, jobs=jobs, cluster=cluster, folder=folder, on_progress=on_progress, on_note=on_note
     )
     return [_joined(results[first:last]) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def work(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Do one share: decide on some of the observations of a case."""
-    network = from_bytes(base64.b64decode(share["network"]), "the share's network")
-    states = np.frombuffer(base64.b64decode(share["states"]), dtype="<f8").reshape(-1, network.n_inputs)
-    profile = Profile.model_validate_json(share["profile"])
-    found = target_record(network, profile, states.astype(np.float64), seed=share["seed"], first=share["first"])
-    layers = {f"raster_{index:03}": raster for index, raster in enumerate(found.rasters)}
-    return {"actions": found.actions, "outputs": found.outputs, "ms": found.ms, **layers}
+def comparisons(
+    cases: Sequence[Case],
+    given: Sequence[Record],
+    *,
+    against: Against | None = None,
+    explain: bool = True,
+    steps_sweep: Sequence[int] = (),
+    jobs: int = 1,
+    cluster: str | None = None,
+    folder: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> list[Compared]:
+    """What can be said of each case, whose target's records are `given`; for `complete`. One share is one case.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    given : sequence of Record
+        As `target_records` returns them.
+    against, explain, steps_sweep
+        As `check` takes them.
+    jobs, cluster, folder, on_progress, on_note
+        As `run_shares` takes them.
+
+    Raises
+    ------
+    SpikeloopError
+        As `run_shares` and `check` raise them.
+    """
+    asked = {"against": against, "explain": explain, "steps_sweep": list(steps_sweep)}
+    shares = [
+        {**_deployed(case), **asked, "source": case.source, "states": _text(case.states), "given": _packed(record)}
+        for case, record in zip(cases, given, strict=True)
+    ]
+    results = run_shares(
+        compare_share, shares, jobs=jobs, cluster=cluster, folder=folder, on_progress=on_progress, on_note=on_note
+    )
+    return [
+        Compared(_REPORT.validate_json(result["report"].tobytes()), result["expected"], record.actions)
+        for result, record in zip(results, given, strict=True)
+    ]
+
+
+def record_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Decide on some of the observations of a case."""
+    network, profile, states = _unpacked(share)
+    return _arrays(target_record(network, profile, states, seed=share["seed"], first=share["first"]))
+
+
+def compare_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Compare what a case's target did with what it was to do."""
+    network, profile, states = _unpacked(share)
+    with np.load(io.BytesIO(base64.b64decode(share["given"])), allow_pickle=False) as arrays:
+        given = _joined([dict(arrays)])
+    found = compare(
+        network,
+        profile,
+        states,
+        seed=share["seed"],
+        against=share["against"],
+        explain=share["explain"],
+        steps_sweep=share["steps_sweep"],
+        source=share["source"],
+        given=given,
+    )
+    report = json.dumps(asdict(found.report)).encode()
+    return {"report": np.frombuffer(report, dtype=np.uint8), "expected": found.expected}
+
+
+_REPORT = TypeAdapter(FidelityReport)
 
 
 def _shares(case: Case) -> list[dict[str, Any]]:
-    # All of it, so that a cluster's workers need no files of ours.
-    network = base64.b64encode(to_bytes(case.network)).decode()
-    profile, found = case.profile.model_dump_json(), versions()
+    deployed = _deployed(case)
     size = AT_A_TIME if case.profile.machine is None else ON_A_MACHINE
     return [
-        {
-            "agent": case.network.name,  # these two for whoever reads of a share
-            "on": case.profile.name,
-            "versions": {name: found[name] for name in TARGETS if name in found},
-            "network": network,
-            "profile": profile,
-            "seed": case.seed,
-            "first": first,
-            "states": base64.b64encode(case.states[first : first + size].astype("<f8").tobytes()).decode(),
-        }
+        {**deployed, "first": first, "states": _text(case.states[first : first + size])}
         for first in range(0, len(case.states), size)
     ]
+
+
+def _deployed(case: Case) -> dict[str, Any]:
+    """All that a share needs, so that a cluster's workers need no files of ours."""
+    found = versions()
+    return {
+        "agent": case.network.name,  # these two for whoever reads of a share
+        "on": case.profile.name,
+        "versions": {name: found[name] for name in TARGETS if name in found},
+        "network": base64.b64encode(to_bytes(case.network)).decode(),
+        "profile": case.profile.model_dump_json(),
+        "seed": case.seed,
+    }
+
+
+def _unpacked(share: Mapping[str, Any]) -> tuple[Network, Profile, FloatArray]:
+    network = from_bytes(base64.b64decode(share["network"]), "the share's network")
+    states = np.frombuffer(base64.b64decode(share["states"]), dtype="<f8").reshape(-1, network.n_inputs)
+    return network, Profile.model_validate_json(share["profile"]), states.astype(np.float64)
+
+
+def _text(states: FloatArray) -> str:
+    return base64.b64encode(states.astype("<f8").tobytes()).decode()
+
+
+def _packed(record: Record) -> str:
+    # Compressed: of most trains most steps are empty.
+    file, arrays = io.BytesIO(), dict[str, Any](_arrays(record))
+    np.savez_compressed(file, **arrays)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _arrays(record: Record) -> dict[str, NDArray[Any]]:
+    layers = {f"raster_{index:03}": raster for index, raster in enumerate(record.rasters)}
+    return {"actions": record.actions, "outputs": record.outputs, "ms": record.ms, **layers}
 
 
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Record:

@@ -171,13 +171,13 @@ def test_side_by_side_and_gone_on_with(spikeloop, files):
     small = load(files / "small.spk")
     save(replace(small, encoder=Encoder("poisson"), name="poisson"), files / "poisson-4.spk")
     words = ("check", "small.spk", "poisson-4.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy")
-    words = (*words, "--no-explain", "--json")
+    words = (*words, "--json")
     serial = spikeloop(*words).document["reports"]
     first = spikeloop(*words, "--jobs", "2", "--keep", "kept")
     assert first.code == 0, first.err
     assert [plain(report) for report in first.document["reports"]] == [plain(report) for report in serial]
     kept = {path: path.stat().st_mtime_ns for path in sorted((files / "kept").rglob("*.npz"))}
-    assert len(kept) == 2
+    assert len(kept) == 4, "of each, what the target did, and what can be said of it"
     again = spikeloop(*words, "--keep", "kept")
     # Its times too: nothing was asked of a target again.
     of_times = [[report["ms_per_decision"] for report in one.document["reports"]] for one in (first, again)]
@@ -244,5 +244,5 @@ def test_an_origin_is_refused_before_anything_is_begun(in_process, monkeypatch):
         raise AssertionError("begun")
 
     monkeypatch.setattr(command, "target_records", never)
-    monkeypatch.setattr(command, "check_fidelity", never)
+    monkeypatch.setattr(command, "compare", never)
     assert "'reference' or 'twin'" in in_process(*STATES.split(), "--jobs", "2", "--against", "a.pt").refused()

@@ -9,7 +9,8 @@ from spikeloop.errors import InvalidInputError, PreflightError
 from spikeloop.hardware_profiles import load_profile
 from spikeloop.models import Encoder
 from spikeloop.runtime.fidelity import large
-from spikeloop.runtime.fidelity.large import Case, target_records
+from spikeloop.runtime.fidelity.check import compare
+from spikeloop.runtime.fidelity.large import Case, comparisons, target_records
 from spikeloop.runtime.fidelity.records import AT_A_TIME, target_record
 
 STATES = np.random.default_rng(0).normal(size=(AT_A_TIME + 40, 3))
@@ -92,3 +93,34 @@ def test_errors_of_a_share_are_the_callers():
         target_records([Case(example(0), load_profile("spinnaker-live"), STATES[:3])])
     with pytest.raises(InvalidInputError, match="NaN or infinite"):
         target_records([Case(example(0), load_profile("reference"), np.full((3, 3), np.nan))])
+
+
+def untimed(report):
+    """A report without what took how long."""
+    attribution = None if report.attribution is None else replace(report.attribution, us_per_decision=0.0)
+    return replace(
+        report, attribution=attribution, sweep=tuple(replace(point, ms_per_decision=0.0) for point in report.sweep)
+    )
+
+
+@pytest.mark.parametrize("asked", [{"steps_sweep": (5, 12)}, {"explain": False}], ids=["all", "not explained"])
+def test_comparisons_side_by_side_are_as_one_by_one(serial, asked, tmp_path):
+    found = comparisons(CASES, serial, **asked, jobs=2, folder=tmp_path)
+    for case, given, ours in zip(CASES, serial, found, strict=True):
+        theirs = compare(
+            case.network, case.profile, case.states, seed=case.seed, source=case.source, given=given, **asked
+        )
+        assert untimed(ours.report) == untimed(theirs.report)
+        assert ours.report.as_dict().keys() == theirs.report.as_dict().keys()
+        assert np.array_equal(ours.expected, theirs.expected)
+        assert np.array_equal(ours.given, theirs.given)
+    again = comparisons(CASES, serial, **asked, folder=tmp_path)
+    assert [one.report for one in again] == [one.report for one in found], "what was kept"
+    # Something to say of them is what makes the comparison worth something.
+    assert found[0].report.first_divergence is not None
+    assert (found[0].report.attribution is None) == ("explain" in asked)
+
+
+def test_a_record_of_another_network_is_refused(serial):
+    with pytest.raises(InvalidInputError, match="record of shapes"):
+        comparisons(CASES[:1], [replace(serial[0], outputs=serial[0].outputs[:, :1])])
