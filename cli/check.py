@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..bridges.environments import GymnasiumEnvironment
+from ..bridges.free_runs import environment_for, free_runs
 from ..errors import InvalidInputError, UnknownNameError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
@@ -23,7 +23,7 @@ from ..runtime.fidelity.anytime import require_steps
 from ..runtime.fidelity.check import Compared, compare, complete
 from ..runtime.fidelity.large import Case, comparisons, target_records
 from ..runtime.fidelity.observations import split_environment
-from ..runtime.fidelity.report import Against
+from ..runtime.fidelity.report import Against, FreeRunning
 from .fidelity import print_report, print_summary
 from .live import planned
 from .options import JsonOption, SeedOption, SetOption
@@ -129,14 +129,18 @@ def check(
                 cases.append(Case(network, profile, found.values, one, found.source))
     how: Any = {"against": baseline, "explain": explain, "steps_sweep": windows}
     compared: Sequence[Compared | None] = [None] * len(cases)
+    free: Sequence[FreeRunning | None] = [None] * len(cases)
     if jobs > 1 or cluster is not None or keep is not None:
         where: Any = {"jobs": jobs, "cluster": cluster, "folder": keep, "on_note": say}
         with _progress("targets", "shares") as update:
             given = target_records(cases, **where, on_progress=update)
         with _progress("comparisons", "shares") as update:
             compared = comparisons(cases, given, **how, **where, on_progress=update)
+        if env is not None and origin_file is None:  # which looks on, and whose file others need not have
+            with _progress("episodes", "shares") as update:
+                free = free_runs(cases, env, episodes, against=baseline, **where, on_progress=update)
     reports = []
-    for case, known in zip(cases, compared, strict=True):
+    for case, known, ran in zip(cases, compared, free, strict=True):
         of = case.network, case.profile, case.states
         with _origin(origin_file, case.network) as origin, _stages(case) as told:
             if known is None:
@@ -146,8 +150,9 @@ def check(
                     known,
                     *of,
                     origin=origin,
-                    environment=None if env is None else partial(_environment, env, network=case.network),
+                    environment=None if env is None else partial(environment_for, env, case.network),
                     episodes=episodes,
+                    free=ran,
                     on_progress=told,
                 )
             )
@@ -173,7 +178,7 @@ def _observed(
             network,
             seed=seed,
             most=most,
-            make_environment=partial(_environment, network=network),
+            make_environment=lambda name: environment_for(name, network),
             player=player,
             on_progress=update,
         )
@@ -244,10 +249,6 @@ def _page(path: Path | None) -> Any:
     from .report import write_page
 
     return write_page
-
-
-def _environment(name: str, network: Network) -> GymnasiumEnvironment:
-    return GymnasiumEnvironment(name, n_inputs=network.n_inputs, n_actions=network.n_outputs)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from .diagnosis import diagnose
 from .expected import compared_with, launch_expected
 from .free_running import free_running
 from .records import expected_record, potentials_of, software, target_potentials, target_record
-from .report import Against, Attribution, Fault, FidelityReport, FirstDivergence, Record, SweepPoint
+from .report import Against, Attribution, Fault, FidelityReport, FirstDivergence, FreeRunning, Record, SweepPoint
 
 Kinds = tuple[DepartureKind, ...]
 
@@ -214,11 +214,15 @@ def complete(
     origin: tuple[str, Decider] | None = None,
     environment: Callable[[], Environment] | None = None,
     episodes: int = 0,
+    free: FreeRunning | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> FidelityReport:
-    """The rest of `check`: episodes, and the conventional network; parameters and errors as there."""
+    """The rest of `check`: episodes, unless they are known already, and the conventional network.
+
+    Other parameters and errors are as there.
+    """
     report, told = compared.report, on_progress or _untold
-    if environment is not None and episodes:
+    if free is None and environment is not None and episodes:
         free = free_running(
             environment,
             network,
@@ -229,7 +233,7 @@ def complete(
             origin=None if origin is None else origin[1],
             on_progress=lambda done: told("episodes", done, 2 * episodes),
         )
-        report = replace(report, free_running=free)
+    report = replace(report, free_running=free)
     if origin is not None:
         name, decider = origin
         decider.reset(seed=report.seed)  # episodes have moved its random encodings on

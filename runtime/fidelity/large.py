@@ -23,7 +23,7 @@ from ..shares import run_shares
 from ..versions import versions
 from .check import Compared, compare
 from .records import AT_A_TIME, target_record
-from .report import Against, FidelityReport, Record
+from .report import Against, FidelityReport, FreeRunning, Record
 
 TARGETS = ("nest-simulator", "PyNN", "sPyNNaker")  # packages whose other version is another target
 ON_A_MACHINE = 4 * AT_A_TIME  # of which every share has to take a machine of its own
@@ -104,7 +104,7 @@ def comparisons(
     """
     asked = {"against": against, "explain": explain, "steps_sweep": list(steps_sweep)}
     shares = [
-        {**_deployed(case), **asked, "source": case.source, "states": _text(case.states), "given": _packed(record)}
+        {**deployed(case), **asked, "source": case.source, "states": _text(case.states), "given": _packed(record)}
         for case, record in zip(cases, given, strict=True)
     ]
     results = run_shares(
@@ -138,24 +138,28 @@ def compare_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         source=share["source"],
         given=given,
     )
-    report = json.dumps(asdict(found.report)).encode()
-    return {"report": np.frombuffer(report, dtype=np.uint8), "expected": found.expected}
+    return {"report": as_bytes(found.report), "expected": found.expected}
+
+
+def as_bytes(found: FidelityReport | FreeRunning) -> NDArray[np.uint8]:
+    """A part of a check as an array, which is what shares return: its JSON."""
+    return np.frombuffer(json.dumps(asdict(found)).encode(), dtype=np.uint8)
 
 
 _REPORT = TypeAdapter(FidelityReport)
 
 
 def _shares(case: Case) -> list[dict[str, Any]]:
-    deployed = _deployed(case)
+    common = deployed(case)
     size = AT_A_TIME if case.profile.machine is None else ON_A_MACHINE
     return [
-        {**deployed, "first": first, "states": _text(case.states[first : first + size])}
+        {**common, "first": first, "states": _text(case.states[first : first + size])}
         for first in range(0, len(case.states), size)
     ]
 
 
-def _deployed(case: Case) -> dict[str, Any]:
-    """All that a share needs, so that a cluster's workers need no files of ours."""
+def deployed(case: Case) -> dict[str, Any]:
+    """A case without its observations, for a share: all of it, so that a cluster's workers need no files of ours."""
     found = versions()
     return {
         "agent": case.network.name,  # these two for whoever reads of a share
@@ -167,10 +171,16 @@ def _deployed(case: Case) -> dict[str, Any]:
     }
 
 
-def _unpacked(share: Mapping[str, Any]) -> tuple[Network, Profile, FloatArray]:
+def deployment_of(share: Mapping[str, Any]) -> tuple[Network, Profile]:
+    """What `deployed` put into a share."""
     network = from_bytes(base64.b64decode(share["network"]), "the share's network")
+    return network, Profile.model_validate_json(share["profile"])
+
+
+def _unpacked(share: Mapping[str, Any]) -> tuple[Network, Profile, FloatArray]:
+    network, profile = deployment_of(share)
     states = np.frombuffer(base64.b64decode(share["states"]), dtype="<f8").reshape(-1, network.n_inputs)
-    return network, Profile.model_validate_json(share["profile"]), states.astype(np.float64)
+    return network, profile, states.astype(np.float64)
 
 
 def _text(states: FloatArray) -> str:

@@ -186,6 +186,13 @@ def test_side_by_side_and_gone_on_with(spikeloop, files):
     assert [plain(report) for report in again.document["reports"]] == [plain(report) for report in serial]
 
 
+def test_episodes_side_by_side(spikeloop):
+    words = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "CartPole-v1:2", "--json")
+    serial, shared = (spikeloop(*words, *more).document for more in ((), ("--jobs", "2")))
+    assert plain(shared) == plain(serial)
+    assert shared["free_running"]["episodes"] == 2
+
+
 # --- what it refuses --------------------------------------------------------------------------------------------------
 
 STATES = "check small.spk --on reference --observations states.npy"

@@ -1,0 +1,87 @@
+"""Free-running episodes of large checks: environments by name, side by side, to the same result as one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ..models.network import Network
+from ..runtime.fidelity.free_running import free_running
+from ..runtime.fidelity.large import Case, as_bytes, deployed, deployment_of
+from ..runtime.fidelity.report import Against, FreeRunning
+from ..runtime.shares import run_shares
+from ..runtime.versions import versions
+from .environments import GymnasiumEnvironment
+
+BY = ("gymnasium", "ale-py")  # packages whose other version is another environment
+_FOUND = TypeAdapter(FreeRunning)
+
+
+def environment_for(name: str, network: Network) -> GymnasiumEnvironment:
+    """The environment of that name, refused if the network does not fit."""
+    return GymnasiumEnvironment(name, n_inputs=network.n_inputs, n_actions=network.n_outputs)
+
+
+def free_runs(
+    cases: Sequence[Case],
+    name: str,
+    episodes: int,
+    *,
+    against: Against | None = None,
+    jobs: int = 1,
+    cluster: str | None = None,
+    folder: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> list[FreeRunning]:
+    """Let each case's target drive, and then what it is to decide like; for `complete`. One share is one case.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    name : str
+        Of the Gymnasium environment.
+    episodes : int
+        Of each; episode ``i`` has the seed of the case and ``i`` more.
+    against : "reference" or "twin", optional
+        As `check` takes it.
+    jobs, cluster, folder, on_progress, on_note
+        As `run_shares` takes them.
+
+    Raises
+    ------
+    SpikeloopError
+        As `run_shares` and `free_running` raise them.
+    """
+    found = versions()
+    asked = {"env": name, "by": {name: found.get(name) for name in BY}, "episodes": episodes, "against": against}
+    results = run_shares(
+        free_run_share,
+        [{**deployed(case), **asked} for case in cases],
+        jobs=jobs,
+        cluster=cluster,
+        folder=folder,
+        on_progress=on_progress,
+        on_note=on_note,
+    )
+    return [_FOUND.validate_json(result["found"].tobytes()) for result in results]
+
+
+def free_run_share(share: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    """Run the episodes of one case."""
+    network, profile = deployment_of(share)
+    found = free_running(
+        partial(environment_for, share["env"], network),
+        network,
+        profile,
+        episodes=share["episodes"],
+        seed=share["seed"],
+        against=share["against"],
+    )
+    return {"found": as_bytes(found)}
