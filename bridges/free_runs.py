@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from ..models.network import Network
 from ..runtime.fidelity.free_running import free_running
-from ..runtime.fidelity.large import Case, as_bytes, deployed, deployment_of
+from ..runtime.fidelity.large import Case, deployed, deployment_of, packed, unpacked
 from ..runtime.fidelity.report import Against, FreeRunning
 from ..runtime.shares import run_shares
 from ..runtime.versions import versions
 from .environments import GymnasiumEnvironment
 
 BY = ("gymnasium", "ale-py")  # packages whose other version is another environment
-_FOUND = TypeAdapter(FreeRunning)
 
 
 def environment_for(name: str, network: Network) -> GymnasiumEnvironment:
@@ -60,7 +58,12 @@ def free_runs(
         As `run_shares` and `free_running` raise them.
     """
     found = versions()
-    asked = {"env": name, "by": {name: found.get(name) for name in BY}, "episodes": episodes, "against": against}
+    asked = {
+        "env": name,
+        "by": {package: found.get(package) for package in BY},
+        "episodes": episodes,
+        "against": against,
+    }
     results = run_shares(
         free_run_share,
         [{**deployed(case), **asked} for case in cases],
@@ -70,7 +73,7 @@ def free_runs(
         on_progress=on_progress,
         on_note=on_note,
     )
-    return [_FOUND.validate_json(result["found"].tobytes()) for result in results]
+    return [unpacked(FreeRunning, result, "found") for result in results]
 
 
 def free_run_share(share: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
@@ -84,4 +87,4 @@ def free_run_share(share: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
         seed=share["seed"],
         against=share["against"],
     )
-    return {"found": as_bytes(found)}
+    return {"found": packed(found)}

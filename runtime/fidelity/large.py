@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,18 @@ from ...models.file import from_bytes, to_bytes
 from ...models.network import Network
 from ...models.stimulus import FloatArray
 from ..shares import run_shares
+from ..shares.store import write_arrays
 from ..versions import versions
 from .check import Compared, compare
 from .records import AT_A_TIME, target_record
 from .report import Against, FidelityReport, FreeRunning, Record
 
 TARGETS = ("nest-simulator", "PyNN", "sPyNNaker")  # packages whose other version is another target
+OTHER_ARRAYS = "A finished share holds other arrays than a check's: name another folder."
 ON_A_MACHINE = 4 * AT_A_TIME  # of which every share has to take a machine of its own
+
+
+Part = TypeVar("Part", FidelityReport, FreeRunning)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,27 +109,29 @@ def comparisons(
     """
     asked = {"against": against, "explain": explain, "steps_sweep": list(steps_sweep)}
     shares = [
-        {**deployed(case), **asked, "source": case.source, "states": _text(case.states), "given": _packed(record)}
+        {**deployed(case), **asked, "source": case.source, "states": _text(case.states), "given": _as_text(record)}
         for case, record in zip(cases, given, strict=True)
     ]
     results = run_shares(
         compare_share, shares, jobs=jobs, cluster=cluster, folder=folder, on_progress=on_progress, on_note=on_note
     )
+    if any(result.keys() != {"report", "expected"} for result in results):
+        raise InvalidInputError(OTHER_ARRAYS)
     return [
-        Compared(_REPORT.validate_json(result["report"].tobytes()), result["expected"], record.actions)
+        Compared(unpacked(FidelityReport, result, "report"), result["expected"], record.actions)
         for result, record in zip(results, given, strict=True)
     ]
 
 
 def record_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Decide on some of the observations of a case."""
-    network, profile, states = _unpacked(share)
+    network, profile, states = _parts(share)
     return _arrays(target_record(network, profile, states, seed=share["seed"], first=share["first"]))
 
 
 def compare_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Compare what a case's target did with what it was to do."""
-    network, profile, states = _unpacked(share)
+    network, profile, states = _parts(share)
     with np.load(io.BytesIO(base64.b64decode(share["given"])), allow_pickle=False) as arrays:
         given = _joined([dict(arrays)])
     found = compare(
@@ -138,15 +145,26 @@ def compare_share(share: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         source=share["source"],
         given=given,
     )
-    return {"report": as_bytes(found.report), "expected": found.expected}
+    return {"report": packed(found.report), "expected": found.expected}
 
 
-def as_bytes(found: FidelityReport | FreeRunning) -> NDArray[np.uint8]:
+def packed(found: FidelityReport | FreeRunning) -> NDArray[np.uint8]:
     """A part of a check as an array, which is what shares return: its JSON."""
     return np.frombuffer(json.dumps(asdict(found)).encode(), dtype=np.uint8)
 
 
-_REPORT = TypeAdapter(FidelityReport)
+def unpacked(kind: type[Part], result: Mapping[str, NDArray[Any]], name: str) -> Part:
+    """What `packed` made an array of.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not there, or is something else: a kept share that was changed.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(result[name].tobytes())
+    except (KeyError, ValueError):
+        raise InvalidInputError(OTHER_ARRAYS) from None
 
 
 def _shares(case: Case) -> list[dict[str, Any]]:
@@ -177,7 +195,7 @@ def deployment_of(share: Mapping[str, Any]) -> tuple[Network, Profile]:
     return network, Profile.model_validate_json(share["profile"])
 
 
-def _unpacked(share: Mapping[str, Any]) -> tuple[Network, Profile, FloatArray]:
+def _parts(share: Mapping[str, Any]) -> tuple[Network, Profile, FloatArray]:
     network, profile = deployment_of(share)
     states = np.frombuffer(base64.b64decode(share["states"]), dtype="<f8").reshape(-1, network.n_inputs)
     return network, profile, states.astype(np.float64)
@@ -187,10 +205,9 @@ def _text(states: FloatArray) -> str:
     return base64.b64encode(states.astype("<f8").tobytes()).decode()
 
 
-def _packed(record: Record) -> str:
-    # Compressed: of most trains most steps are empty.
-    file, arrays = io.BytesIO(), dict[str, Any](_arrays(record))
-    np.savez_compressed(file, **arrays)
+def _as_text(record: Record) -> str:
+    file = io.BytesIO()
+    write_arrays(file, _arrays(record), compressed=True)  # of most trains most steps are empty
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -202,7 +219,7 @@ def _arrays(record: Record) -> dict[str, NDArray[Any]]:
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> Record:
     names = ("actions", "outputs", "ms")
     if any(set(part) != set(parts[0]) or not part.keys() >= set(names) for part in parts):
-        raise InvalidInputError("A finished share holds other arrays than a check's: name another folder.")
+        raise InvalidInputError(OTHER_ARRAYS)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     rasters = tuple(whole[name] for name in sorted(whole) if name.startswith("raster_"))
     return Record(whole["actions"], whole["outputs"], rasters, whole["ms"])

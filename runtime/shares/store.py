@@ -97,14 +97,7 @@ class Store:
             If it cannot be written.
         """
 
-        def write(file: BinaryIO) -> None:
-            # Not by np.savez: it has names of its own, which an array then could not have, and writes the time of day.
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in result.items():
-                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, array, allow_pickle=False)
-
-        self._put(f"{task.digest}.npz", write)
+        self._put(f"{task.digest}.npz", lambda file: write_arrays(file, result))
 
     def _put(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         path = self.folder / name
@@ -119,3 +112,16 @@ class Store:
             if not isinstance(error, OSError):
                 raise
             raise TargetError(f"Cannot write {path}: {error.strerror}. Finished shares are kept.") from None
+
+
+def write_arrays(file: BinaryIO, arrays: Result, *, compressed: bool = False) -> None:
+    """Write an .npz file whose bytes depend on the arrays only.
+
+    Not by np.savez: it has names of its own, which an array then could not have, and writes the time of day.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as opened:
+                np.lib.format.write_array(opened, array, allow_pickle=False)

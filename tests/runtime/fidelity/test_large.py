@@ -1,5 +1,6 @@
 """Large checks: in shares and side by side, to the same result as one by one."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,26 @@ def test_comparisons_side_by_side_are_as_one_by_one(serial, asked, tmp_path):
     # Something to say of them is what makes the comparison worth something.
     assert found[0].report.first_divergence is not None
     assert (found[0].report.attribution is None) == ("explain" in asked)
+
+
+def test_a_share_is_the_same_at_another_hour(serial, monkeypatch):
+    """Or nothing kept would be found again."""
+    now = large._as_text(serial[0])
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    assert large._as_text(serial[0]) == now
+
+
+@pytest.mark.parametrize(
+    "changes", [{"report": np.frombuffer(b'{"network": 1}', np.uint8)}, {"more": np.zeros(1)}], ids=["report", "more"]
+)
+def test_a_kept_share_that_was_changed_is_refused(serial, changes, tmp_path):
+    comparisons(CASES[:1], serial[:1], folder=tmp_path)
+    (path,) = tmp_path.rglob("*.npz")
+    with np.load(path) as arrays:
+        content = dict(arrays) | changes
+    np.savez(path, **content)
+    with pytest.raises(InvalidInputError, match="holds other arrays than a check's: name another folder"):
+        comparisons(CASES[:1], serial[:1], folder=tmp_path)
 
 
 def test_a_record_of_another_network_is_refused(serial):
