@@ -109,7 +109,8 @@ def _why(report: FidelityReport, found: Attribution) -> list[tuple[str, object]]
     rows: list[tuple[str, object]] = []
     other = words.other(report)
     costly = [cause for cause in found.causes if cause.alone_flips or abs(cause.points) > 0]
-    for cause in costly[:MOST_CAUSES]:
+    largest = sorted(costly, key=lambda cause: -abs(cause.points))[:MOST_CAUSES]
+    for cause in (cause for cause in costly if cause in largest):
         share, alone = words.points(cause.points), words.points(100 * (cause.alone - 1), "+")
         mended = words.points(100 * (cause.mended - found.together), "+")
         error = f" ± {words.points(cause.points_error)}" if cause.points_error else ""

@@ -58,6 +58,8 @@ def number(value: float) -> str:
 
 def points(value: float, sign: str = "") -> str:
     """Per cent points; with "+" as the `sign`, a change of that many."""
+    if not value:
+        return "0"
     text = f"{value:{sign}.1f}" if abs(value) >= 0.05 else f"{value:{sign}.1g}"
     return text.replace("-", "−")
 
@@ -105,7 +107,7 @@ def _why(report: FidelityReport) -> str:
     text = ""
     first = _costliest(found)
     if first is not None and lost > 0:
-        text += f", most of all for its departure in “{first.kind}” ({first.points:.1f} of {lost:.1f} points)"
+        text += f", most of all for its departure in “{first.kind}” ({_of_all(first.points, lost)})"
     if found.stochastic:
         return text + "; as it draws random numbers, single decisions cannot be compared with a simulation"
     if found.unexplained_flips:
@@ -114,10 +116,16 @@ def _why(report: FidelityReport) -> str:
     return text + "; its declared departures explain every decision"
 
 
+def _of_all(cost: float, lost: float) -> str:
+    """How much of a loss one departure costs; more than all of it, where others make up for some."""
+    if cost <= lost:
+        return f"{cost:.1f} of {lost:.1f} points"
+    return f"{cost:.1f} points, of which the others make up for {cost - lost:.1f}"
+
+
 def _costliest(found: Attribution) -> Cause | None:
-    """The departure that costs most, if one costs anything; a larger share may be that of one which helps."""
-    first = max(found.causes, key=lambda cause: cause.points, default=None)
-    return first if first is not None and first.points > 0 else None
+    """The departure that costs most, if one costs anything."""
+    return found.causes[0] if found.causes and found.causes[0].points > 0 else None
 
 
 def who_fired(at: Divergence) -> str:

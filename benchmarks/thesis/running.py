@@ -122,7 +122,8 @@ def causes(network: Network, profile: Profile | str, states: np.ndarray, given: 
     compared one by one, the points by which the agreement is lower than simulated.
     """
     found = attributed(network, profile, states, given)
-    words = [f"{cause.kind} {cause.points:+.1f}" for cause in found.causes if abs(cause.points) >= 0.05]
+    largest = sorted(found.causes, key=lambda cause: -abs(cause.points))
+    words = [f"{cause.kind} {cause.points:+.1f}" for cause in largest if abs(cause.points) >= 0.05]
     if given is not None and found.stochastic:
         with launch(network, "reference") as reference:
             share = agreement(given.actions, np.asarray(reference.decide(states).action))

@@ -129,7 +129,7 @@ def attribute(
         )
         for kind in found
     ]
-    causes.sort(key=lambda cause: (-abs(cause.points), cause.kind))
+    causes.sort(key=lambda cause: (-cause.points, cause.kind))
     other = np.zeros(0, dtype=np.int64) if given is None else np.flatnonzero(together.actions != given.actions)
     return Attribution(
         causes=tuple(causes),

@@ -201,7 +201,7 @@ class Attribution:
     Attributes
     ----------
     causes : tuple of Cause
-        The largest share first, whether it costs or helps.
+        The costliest first; those that make up for others last.
     together : float
         Agreement of the reference with all departures.
     together_flips : int

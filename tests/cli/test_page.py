@@ -208,6 +208,13 @@ def test_everything_is_on_the_page(page):
         assert words in found.text, words
 
 
+def test_a_departure_that_costs_more_than_is_lost(page):
+    causes = (Cause("delay", "1 ms", 0.86, 140, 0.973, 27, 6.5), Cause("time step", "0.1 ms", 1.0, 0, 0.8, 200, -6.2))
+    attribution = dataclasses.replace(ATTRIBUTION, causes=causes, unexplained_flips=0)
+    found = page(plain(attribution=attribution)).text
+    assert "most of all for its departure in “delay” (6.5 points, of which the others make up for 6.2)" in found
+
+
 def test_what_is_not_known_leaves_no_hole(page):
     found = page(plain())
     assert found.headings == ["Decisions", "Action agreement", "Decision margins", "Output errors", "Layers"]

@@ -13,9 +13,9 @@ def attribution(**points):
 @pytest.mark.parametrize(
     ("points", "says"),
     [
-        ({"time_step": -6.7, "reset": 3.2, "delay": 1.5}, "reset −3.2"),  # the largest share is of one that helps
+        ({"reset": 3.2, "delay": 1.5, "time_step": -6.7}, "reset −3.2"),  # the largest share is of one that helps
         ({"delay": 1.5}, "delay −1.5"),
-        ({"time_step": -6.7, "reset": 0.0}, ""),
+        ({"reset": 0.0, "time_step": -6.7}, ""),
         ({}, ""),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_dummy_has_no_share():
     assert (leak.points, leak.points_error, leak.alone_flips) == (0.0, 0.0, 0)
     assert leak.mended_flips == found.together_flips
     assert found.causes[0].points > 0
-    assert [abs(cause.points) for cause in found.causes] == sorted((abs(c.points) for c in found.causes), reverse=True)
+    assert [cause.points for cause in found.causes] == sorted((c.points for c in found.causes), reverse=True)
 
 
 def test_orders_drawn_at_random_come_close_and_still_add_up(monkeypatch):
