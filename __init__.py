@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazily import lazily
 
 __version__ = "0.1.0"
 
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from .models import Decoder, Dense, Encoder, Network, Neuron, Stimulus, bundled, load, save
     from .runtime import Agent, Decision, FidelityReport, Trace, check, launch, run_episodes
 
-_WHERE = {
-    ".bridges.client": ["RemoteAgent"],
-    ".deploy.mapping": ["plan", "preflight"],
-    ".errors": ["SpikeloopError"],
-    ".hardware_profiles.profile": ["Profile", "load_profile", "profiles"],
-    ".models": ["Decoder", "Dense", "Encoder", "Network", "Neuron", "Stimulus", "bundled", "load", "save"],
-    ".runtime": ["Agent", "Decision", "FidelityReport", "Trace", "check", "launch", "run_episodes"],
-}
-_NAMES = {name: module for module, names in _WHERE.items() for name in names}
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        ".bridges.client": ["RemoteAgent"],
+        ".deploy.mapping": ["plan", "preflight"],
+        ".errors": ["SpikeloopError"],
+        ".hardware_profiles.profile": ["Profile", "load_profile", "profiles"],
+        ".models": ["Decoder", "Dense", "Encoder", "Network", "Neuron", "Stimulus", "bundled", "load", "save"],
+        ".runtime": ["Agent", "Decision", "FidelityReport", "Trace", "check", "launch", "run_episodes"],
+    },
+)
 
 __all__ = [
     "Agent",
@@ -57,14 +60,3 @@ __all__ = [
     "run_episodes",
     "save",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the public names when first used: ``import spikeloop`` stays fast."""
-    if name not in _NAMES:
-        raise AttributeError(f"module 'spikeloop' has no attribute '{name}'")
-    return getattr(import_module(_NAMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

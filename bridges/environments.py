@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EnvironmentMismatchError, SpikeloopError, TargetError
+from ..models.network import Network
 from ..models.stimulus import FloatArray
 
 
@@ -86,6 +87,11 @@ class GymnasiumEnvironment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def environment_for(name: str, network: Network) -> GymnasiumEnvironment:
+    """The environment of that name, refused if the network does not fit."""
+    return GymnasiumEnvironment(name, n_inputs=network.n_inputs, n_actions=network.n_outputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.network import Network
 from ..runtime.fidelity.free_running import free_running
 from ..runtime.fidelity.large import Case, deployed, deployment_of, packed, unpacked
 from ..runtime.fidelity.report import Against, FreeRunning
 from ..runtime.shares import run_shares
 from ..runtime.versions import versions
-from .environments import GymnasiumEnvironment
+from .environments import environment_for
 
 BY = ("gymnasium", "ale-py")  # packages whose other version is another environment
-
-
-def environment_for(name: str, network: Network) -> GymnasiumEnvironment:
-    """The environment of that name, refused if the network does not fit."""
-    return GymnasiumEnvironment(name, n_inputs=network.n_inputs, n_actions=network.n_outputs)
 
 
 def free_runs(

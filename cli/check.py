@@ -8,26 +8,27 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..bridges.free_runs import environment_for, free_runs
+from ..bridges.environments import environment_for
 from ..errors import InvalidInputError, UnknownNameError
 from ..hardware_profiles.profile import Profile, load_profile, parse_settings
 from ..models import load
 from ..models.network import Network
 from ..runtime.agent import Decider, launch
 from ..runtime.fidelity import FidelityReport, Observations, compared_with, launch_expected, observations_of
-from ..runtime.fidelity.anytime import require_steps
-from ..runtime.fidelity.check import Compared, compare, complete
-from ..runtime.fidelity.large import Case, comparisons, target_records
 from ..runtime.fidelity.observations import split_environment
 from ..runtime.fidelity.report import Against, FreeRunning
 from .fidelity import print_report, print_summary
 from .live import planned
 from .options import JsonOption, SeedOption, SetOption
 from .output import emit, line, progress, say
+
+if TYPE_CHECKING:
+    from ..runtime.fidelity.checking import Compared
+    from ..runtime.fidelity.large import Case
 
 OF_EPISODES = 1_000  # observations
 BASELINES: tuple[Against, ...] = ("reference", "twin")
@@ -105,6 +106,12 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Compare deployed agents with what they were trained as, find where they first part, and say why."""
+    # These bring Numba, which no other command should wait for.
+    from ..bridges.free_runs import free_runs
+    from ..runtime.fidelity.anytime import require_steps
+    from ..runtime.fidelity.checking import compare, complete
+    from ..runtime.fidelity.large import Case, comparisons, target_records
+
     _require_words({"--observations": observations, "--keep": keep, "--cluster": cluster})
     baseline, origin_file = _against(against or [])
     windows = () if steps_sweep is None else require_steps(_numbers(steps_sweep, "--steps-sweep"))

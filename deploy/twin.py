@@ -13,7 +13,6 @@ from ..hardware_profiles.profile import Machine, Profile
 from ..models.network import Network
 from .backend import Session, Twinned, backend
 from .deployment import Deployment
-from .reference import ReferenceSession
 
 # What a profile says in words: of no consequence.
 TEXTS = {
@@ -38,6 +37,8 @@ def twin_of(deployment: Deployment) -> Session | None:
         None where no deterministic twin is known, as of a target that draws random numbers.
     """
     if deployment.exact:
+        from .reference import ReferenceSession  # brings Numba
+
         return ReferenceSession(deployment.network)
     found = backend(deployment.profile.target)
     return found.twin(deployment) if isinstance(found, Twinned) else None

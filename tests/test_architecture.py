@@ -1,6 +1,7 @@
 """The rules of the house that a test can keep: who imports whom, what is imported when, how long a file is."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ MAY_IMPORT["training"] = {"training", "models", "hardware_profiles", "deploy", "
 MAY_IMPORT["virtual_board"] = {"virtual_board"}
 MAY_IMPORT["deploy"] |= {"virtual_board"}  # starts and stops one, where a profile names it as the target
 MAY_IMPORT["cli"] |= {"virtual_board", "training"}  # training only when a command asks for it: it brings torch
-EVERYWHERE = {"errors", ""}  # the error tree, and the package itself for its version
+EVERYWHERE = {"errors", "lazily", ""}  # the error tree, and the package itself for its version
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 LONGEST = 400
 
@@ -79,6 +80,10 @@ def test_importing_the_package_imports_no_simulator_and_no_socket():
     assert not loaded_after("import spikeloop") & {"nest", "torch", "gymnasium", "zmq", "numpy", "numba", "pydantic"}
 
 
+def test_the_command_line_starts_without_what_a_command_may_need():
+    assert not loaded_after("import spikeloop.cli.main") & {"nest", "torch", "gymnasium", "numba", "matplotlib"}
+
+
 def test_simulators_are_imported_when_they_are_used():
     code = "import spikeloop.cli.main; spikeloop.plan(spikeloop.load('cartpole'), spikeloop.load_profile('nest-exact'))"
     modules = loaded_after(code)
@@ -86,9 +91,13 @@ def test_simulators_are_imported_when_they_are_used():
     assert not modules & {"nest", "torch", "gymnasium"}
 
 
-def test_every_public_name_can_be_had():
-    assert set(spikeloop.__all__) <= set(dir(spikeloop))
-    for name in spikeloop.__all__:
-        assert getattr(spikeloop, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        spikeloop.nothing  # noqa: B018
+@pytest.mark.parametrize("name", ["spikeloop", "spikeloop.runtime", "spikeloop.runtime.fidelity"])
+def test_every_public_name_can_be_had(name):
+    package = importlib.import_module(name)
+    assert set(package.__all__) <= set(dir(package))
+    modules = {module.rpartition(".")[2] for module in sys.modules if module.rpartition(".")[0] == name}
+    for public in package.__all__:
+        assert getattr(package, public) is not None
+        assert public not in modules, "the module would take the name's place once it is imported"
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing'"):
+        package.nothing  # noqa: B018

@@ -22,7 +22,7 @@ from ...models.stimulus import FloatArray
 from ..shares import run_shares
 from ..shares.store import write_arrays
 from ..versions import versions
-from .check import Compared, compare
+from .checking import Compared, compare
 from .records import AT_A_TIME, target_record
 from .report import Against, FidelityReport, FreeRunning, Record
 

@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 from spikeloop.bridges import free_runs as module
-from spikeloop.bridges.free_runs import environment_for, free_runs
+from spikeloop.bridges.environments import environment_for
+from spikeloop.bridges.free_runs import free_runs
 from spikeloop.errors import EnvironmentMismatchError
 from spikeloop.hardware_profiles import load_profile
 from spikeloop.runtime.fidelity.free_running import free_running

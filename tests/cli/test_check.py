@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from spikeloop.cli import check as command
 from spikeloop.models import Encoder, load, save
 from spikeloop.runtime import check, launch
-from spikeloop.runtime.fidelity import attribution
+from spikeloop.runtime.fidelity import attribution, checking, large
 
 SMALL = ("check", "small.spk", "--on", "nest-iaf_psc_delta", "--observations", "states.npy")
 
@@ -250,6 +249,6 @@ def test_an_origin_is_refused_before_anything_is_begun(in_process, monkeypatch):
     def never(*_, **__):
         raise AssertionError("begun")
 
-    monkeypatch.setattr(command, "target_records", never)
-    monkeypatch.setattr(command, "compare", never)
+    monkeypatch.setattr(large, "target_records", never)
+    monkeypatch.setattr(checking, "compare", never)
     assert "'reference' or 'twin'" in in_process(*STATES.split(), "--jobs", "2", "--against", "a.pt").refused()

@@ -10,7 +10,7 @@ from spikeloop.errors import InvalidInputError, PreflightError
 from spikeloop.hardware_profiles import load_profile
 from spikeloop.models import Encoder
 from spikeloop.runtime.fidelity import large
-from spikeloop.runtime.fidelity.check import compare
+from spikeloop.runtime.fidelity.checking import compare
 from spikeloop.runtime.fidelity.large import Case, comparisons, target_records
 from spikeloop.runtime.fidelity.records import AT_A_TIME, target_record
 
