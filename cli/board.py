@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -92,16 +93,28 @@ def board(
     settings = _translated(lambda: _settings(version, boards, address, None if fast else pace, cold, faults))
     display = _JsonLog() if json else _Display()
     server = _translated(lambda: _server(settings, display.tell))
-    try:
+    with contextlib.closing(server):
         if write_config is not None:
             path = _translated(lambda: _write_config(write_config, server))
             say(f"{path} leads sPyNNaker scripts in that folder to this board.")
-        with display.showing(server):
+        with display.showing(server), _stopped_by_signals(server):
             server.serve()
-    except KeyboardInterrupt:
         say("The board is off.")
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """While it lasts, SIGINT and SIGTERM end `serve`, and raise nothing.
+
+    The first start compiles for some seconds, and an exception in the midst of that leaves the compiler broken.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: server.stop()) for number in numbers}
+    try:
+        yield
     finally:
-        server.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _settings(

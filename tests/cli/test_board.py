@@ -1,5 +1,6 @@
 """`spikeloop board`: wrong calls, the log, the configuration, the end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from spikeloop.cli.board import _stopped_by_signals
+from spikeloop.virtual_board.server import Server, Settings
 
 ADDRESS = "127.0.77.2"
 COMMAND = [sys.executable, "-m", "spikeloop", "board"]
@@ -68,3 +71,14 @@ def test_a_board_logs_events_and_ends_when_told_to(tmp_path):
     assert other.returncode == 2
     assert "it is left as it is" in " ".join(other.stderr.split())
     assert board("--address", ADDRESS, "--iobuf", "0,0,1").returncode == 1
+
+
+def test_a_signal_that_comes_before_the_board_listens_ends_it_and_raises_nothing():
+    """On the first start that is while code is compiled, which an exception would leave half done."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    told = []
+    with contextlib.closing(Server(Settings(address="auto"), told.append)) as server, _stopped_by_signals(server):
+        os.kill(os.getpid(), signal.SIGTERM)
+        server.serve()
+    assert [event.kind for event in told] == ["listening", "boot"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
